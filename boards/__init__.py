@@ -1,0 +1,1 @@
+"""Boards: one YAML table each."""

@@ -1,0 +1,338 @@
+"""Bundles: what export writes and everything downstream starts from.
+
+A bundle is a directory: `network.yaml` (schema below, no aliases, read by a safe loader) and one `.npy` file per
+array under `arrays/`, each with shape, type and SHA-256 in the YAML. No pickles. The identity is a hash of all of
+it, independent of paths and time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+import yaml
+
+from apical.sw.laws import Format, make_law
+from apical.sw.network import Input, IntArray, Network, NetworkError, Population, Projection
+
+VERSION = 1
+LIMIT_YAML = 1 << 20  # bytes; ours are a few kilobytes
+LIMIT_ARRAY = 1 << 30
+
+
+class BundleError(ValueError):
+    """A bundle that can't be trusted or read; the message names file and field."""
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+class _Array(_Strict):
+    file: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]{0,80}\.npy$")]
+    shape: list[int]
+    dtype: Literal["int8", "int16", "int32", "int64"]
+    sha256: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Input(_Strict):
+    name: str
+    size: int
+    bits: int
+    signed: bool
+
+
+class _Population(_Strict):
+    name: str
+    size: int
+    law: str
+    options: dict[str, str | int | bool]
+    params: dict[str, _Array]
+    initial: dict[str, _Array]
+
+
+class _Projection(_Strict):
+    name: str
+    source: str
+    target: str
+    compartment: str
+    pattern: Literal["dense"]
+    weight_bits: int
+    delay: int
+    weights: _Array
+
+
+class _Bundle(_Strict):
+    apical_bundle: Literal[1]
+    name: str
+    inputs: list[_Input]
+    populations: list[_Population]
+    projections: list[_Projection]
+    outputs: list[str]
+    decoder: str | None
+    encoding: dict[str, str | int | float]
+    recipe: dict[str, str | int | float | bool]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader that refuses aliases (no expansion bombs) and repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise BundleError("network.yaml: expected no YAML aliases, got one")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(k, deep=True) for k, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if not isinstance(key, str) or keys.count(key) > 1:
+                raise BundleError(f"network.yaml: expected distinct text keys, got {key!r}")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, limit: int = LIMIT_YAML) -> Any:
+    """Parse a small YAML file safely.
+
+    :raises BundleError: missing, too large, not UTF-8, aliases, repeated keys, or not YAML.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise BundleError(f"{path.name}: expected at most {limit} bytes, got {path.stat().st_size}")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise BundleError(f"{path.parent}: expected a bundle directory with {path.name}, found none") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path.name}: can't be read: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BundleError(f"{path.name}: not YAML: {str(error).splitlines()[0]}") from None
+
+
+def write_directory(final: Path, fill: Callable[[Path], None]) -> None:
+    """Write a directory under a temporary name by `fill`, then move it to `final` (replacing it).
+
+    Where anything fails, nothing half-written is left under the final name and an older directory stays.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        fill(temporary)
+        temporary.chmod(0o755)
+        if final.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
+            os.replace(final, old / "was")
+            os.replace(temporary, final)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_file(final: Path, data: bytes | str) -> None:
+    """Write a file under a temporary name and move it to `final`; a failure leaves nothing there."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data.encode() if isinstance(data, str) else data)
+        Path(name).chmod(0o644)
+        os.replace(name, final)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _smallest(array: IntArray) -> np.ndarray:
+    for dtype in (np.int8, np.int16, np.int32):
+        info = np.iinfo(dtype)
+        if info.min <= array.min() and array.max() <= info.max:
+            return np.ascontiguousarray(array.astype(dtype))
+    return np.ascontiguousarray(array)
+
+
+def _hash(array: np.ndarray) -> str:
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(f"{array.dtype.name}{array.shape}".encode() + little.tobytes()).hexdigest()
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def add(self, file: str, array: IntArray) -> dict[str, Any]:
+        small = _smallest(array)
+        self.arrays[file] = small
+        return {"file": file, "shape": list(small.shape), "dtype": small.dtype.name, "sha256": _hash(small)}
+
+
+def _describe(network: Network, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    w = _Writer()
+    document = {
+        "apical_bundle": VERSION,
+        "name": network.name,
+        "inputs": [
+            {"name": i.name, "size": i.size, "bits": i.format.bits, "signed": i.format.signed} for i in network.inputs
+        ],
+        "populations": [
+            {
+                "name": p.name,
+                "size": p.size,
+                "law": p.law.name,
+                "options": p.law.options(),
+                "params": {k: w.add(f"population{n}.{k}.npy", a) for k, a in sorted(p.params.items())},
+                "initial": {k: w.add(f"population{n}.initial.{k}.npy", a) for k, a in sorted(p.initial.items())},
+            }
+            for n, p in enumerate(network.populations)
+        ],
+        "projections": [
+            {
+                "name": p.name,
+                "source": p.source,
+                "target": p.target,
+                "compartment": p.compartment,
+                "pattern": p.pattern,
+                "weight_bits": p.weight_bits,
+                "delay": p.delay,
+                "weights": w.add(f"projection{n}.weights.npy", p.weights),
+            }
+            for n, p in enumerate(network.projections)
+        ],
+        "outputs": list(network.outputs),
+        "decoder": network.decoder,
+        "encoding": dict(network.encoding),
+        "recipe": dict(recipe),
+    }
+    return document, w.arrays
+
+
+def identity(network: Network) -> str:
+    """Content hash of a network (16 hex digits): same numbers and structure, same identity."""
+    document, _ = _describe(network, {})
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save(network: Network, path: Path, recipe: Mapping[str, str | int | float | bool] | None = None) -> str:
+    """Write a bundle directory (under a temporary name, then moved) and return its identity.
+
+    :param recipe: how it was made (command, seed, figures), kept beside the network, outside the identity.
+    """
+    document, arrays = _describe(network, recipe or {})
+
+    def fill(folder: Path) -> None:
+        (folder / "arrays").mkdir()
+        for file, array in arrays.items():
+            np.save(folder / "arrays" / file, array, allow_pickle=False)
+        (folder / "network.yaml").write_text(
+            yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8"
+        )
+
+    write_directory(path, fill)
+    return identity(network)
+
+
+def _load_array(folder: Path, spec: _Array, where: str) -> IntArray:
+    path = folder / "arrays" / spec.file
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{where}: array file arrays/{spec.file} is missing")
+    if path.stat().st_size > LIMIT_ARRAY:
+        raise BundleError(f"{where}: arrays/{spec.file} has {path.stat().st_size} bytes, more than {LIMIT_ARRAY}")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(f"{where}: arrays/{spec.file} is not a plain .npy array: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "i":
+        kind = getattr(array, "dtype", type(array).__name__)
+        nan = isinstance(array, np.ndarray) and array.dtype.kind == "f" and bool(np.isnan(array).any())
+        raise BundleError(f"{where}: expected integers ({spec.dtype}), got {kind}{' with NaN' if nan else ''}")
+    if list(array.shape) != spec.shape or array.dtype.name != spec.dtype:
+        raise BundleError(
+            f"{where}: expected {spec.dtype} of shape {spec.shape}, got {array.dtype.name} of shape {list(array.shape)}"
+        )
+    if _hash(array) != spec.sha256:
+        raise BundleError(f"{where}: arrays/{spec.file} doesn't have the SHA-256 that network.yaml states")
+    return array.astype(np.int64)
+
+
+def _parse(path: Path) -> _Bundle:
+    raw = read_yaml(path / "network.yaml")
+    if not isinstance(raw, dict):
+        raise BundleError(f"network.yaml: expected a mapping, got {type(raw).__name__}")
+    if raw.get("apical_bundle") != VERSION:
+        raise BundleError(f"network.yaml: expected apical_bundle: {VERSION}, got {raw.get('apical_bundle')!r}")
+    try:
+        return _Bundle.model_validate(raw)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"network.yaml: {field}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+
+
+def load(path: Path) -> Network:
+    """Read and check a bundle.
+
+    :raises BundleError: anything missing, extra, out of schema, or different from its hash.
+    :raises NetworkError: a readable bundle whose network breaks a rule.
+    """
+    bundle = _parse(path)
+    specs = [a for p in bundle.populations for a in (*p.params.values(), *p.initial.values())]
+    named = {a.file for a in (*specs, *(p.weights for p in bundle.projections))}
+    present = {f.name for f in (path / "arrays").iterdir()} if (path / "arrays").is_dir() else set()
+    if extra := sorted(present - named):
+        raise BundleError(f"arrays/{extra[0]}: an extra file that network.yaml doesn't name")
+    populations = []
+    for p in bundle.populations:
+        where = f"population {p.name!r}"
+        try:
+            law = make_law(p.law, p.options)
+        except (ValueError, TypeError) as error:
+            raise BundleError(f"{where}: {error}") from None
+        params = {k: _load_array(path, a, f"{where}, parameter {k!r}") for k, a in p.params.items()}
+        initial = {k: _load_array(path, a, f"{where}, start state {k!r}") for k, a in p.initial.items()}
+        populations.append(Population(p.name, p.size, law, params, initial))
+    projections = [
+        Projection(
+            p.name,
+            p.source,
+            p.target,
+            _load_array(path, p.weights, f"projection {p.name!r}, weights"),
+            p.compartment,
+            p.weight_bits,
+            p.delay,
+            p.pattern,
+        )
+        for p in bundle.projections
+    ]
+    try:
+        inputs = tuple(Input(i.name, i.size, Format(i.bits, i.signed)) for i in bundle.inputs)
+    except NetworkError:
+        raise
+    except ValueError as error:
+        raise BundleError(f"network.yaml: inputs: {error}") from None
+    return Network(
+        inputs,
+        tuple(populations),
+        tuple(projections),
+        tuple(bundle.outputs),
+        bundle.decoder,
+        bundle.encoding,
+        bundle.name,
+    )
+
+
+def load_recipe(path: Path) -> dict[str, str | int | float | bool]:
+    """The recipe that a bundle keeps: how it was made and its proven figures."""
+    return _parse(path).recipe
+
+
+def safe_file_name(name: str) -> str:
+    """A file name that any system takes, from any text."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._")[:60] or "unnamed"

@@ -1,0 +1,314 @@
+"""Neuron laws: each written once, in the integer operations of `apical.sw.arithmetic`.
+
+A law is a frozen dataclass; its fields are the options that a bundle stores, its docstring its equations. From
+`step` come the training module, the golden model, the hardware and the width proof.
+
+To add a law, subclass `Law`, decorate with `@register`, write `step`. See docs/how-to/add-a-neuron.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+
+from apical.sw.arithmetic import Ops, V
+
+
+@dataclass(frozen=True)
+class Format:
+    """A fixed-point or integer storage format of `bits` bits (two's complement where signed)."""
+
+    bits: int
+    signed: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 48:
+            raise ValueError(f"format: expected 1 to 48 bits, got {self.bits}")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Smallest and largest value."""
+        return (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a law, shared by the population or one per neuron.
+
+    :param low, high: bounds of the integer.
+    :param unit: how training scales it: ``current`` (in accumulator units), ``fraction`` (a factor in [0, 1] with
+        `fraction_bits`) or ``integer`` (fixed, not trained).
+    :param initial: value before training, in real units (threshold 1.0 = one real threshold).
+    """
+
+    low: int
+    high: int
+    unit: Literal["current", "fraction", "integer"] = "current"
+    initial: float = 0.0
+    fraction_bits: int = 0
+
+
+class Law:
+    """Base of all laws. Subclasses are frozen dataclasses decorated with `register`."""
+
+    name: ClassVar[str]
+    compartments: ClassVar[tuple[str, ...]] = ("basal",)
+
+    def states(self) -> dict[str, Format]:
+        """Stored state variables and their formats; empty for a stateless law."""
+        return {}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Parameters that `step` reads."""
+        return {}
+
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that `step` returns; (0, 1) for spikes."""
+        raise NotImplementedError
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        """One tick of one neuron: new state and the value to send (zero is not sent)."""
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """The law's fields, as a bundle stores them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        """Check each option's type and, for literals, its value; subclasses check ranges by `_between`."""
+        hints = get_type_hints(type(self))
+        for f in fields(self):  # type: ignore[arg-type]
+            given, hint = getattr(self, f.name), hints[f.name]
+            choices = get_args(hint)
+            if choices and given not in choices:
+                raise ValueError(f"law {self.name}: option {f.name}: expected one of {choices}, got {given!r}")
+            if hint in (int, bool) and type(given) is not hint:
+                raise ValueError(f"law {self.name}: option {f.name}: expected {hint.__name__}, got {given!r}")
+        self.check()
+
+    def check(self) -> None:
+        """Range checks of the options; raises ValueError."""
+
+    def _between(self, option: str, low: int, high: int) -> None:
+        given = getattr(self, option)
+        if not low <= given <= high:
+            raise ValueError(f"law {self.name}: option {option}: expected {low} to {high}, got {given}")
+
+
+LAWS: dict[str, type[Law]] = {}
+L = TypeVar("L", bound=type[Law])
+
+
+def register(cls: L) -> L:
+    """Make a law known by its name to bundles and the command line."""
+    known = LAWS.get(cls.name)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise ValueError(f"law {cls.name!r} is registered already by {known.__module__}.{known.__qualname__}")
+    LAWS[cls.name] = cls
+    return cls
+
+
+def make_law(name: str, options: Mapping[str, Any]) -> Law:
+    """Build a law from its stored name and options.
+
+    :raises ValueError: unknown law or option, or an option out of range.
+    """
+    if name not in LAWS:
+        raise ValueError(f"unknown law {name!r}; known: {', '.join(sorted(LAWS))}")
+    known = {f.name for f in fields(LAWS[name])}  # type: ignore[arg-type]
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"law {name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    return LAWS[name](**options)
+
+
+@register
+@dataclass(frozen=True)
+class Lif(Law):
+    r"""Leaky integrate-and-fire.
+
+    .. math::
+        a &= \lfloor d\,v_{t-1} / 2^F \rfloor + I_t + b \\
+        u &= \mathrm{clip}(a, -2^{B-1}, 2^{B-1}-1) \\
+        s_t &= [u > \theta] \text{ or } [u \ge \theta] \\
+        v_t &= u - \theta s_t \text{ (subtract), or } v_{reset} \text{ where } s_t = 1 \text{ (value)}
+
+    B = `state_bits`, F = `decay_bits`, d = decay in 0..2^F. Order in a tick: decay, integrate, saturate, compare,
+    reset. Source: Gerstner et al., Neuronal Dynamics (2014), section 1.3, forward Euler.
+    """
+
+    name: ClassVar[str] = "lif"
+    reset: Literal["subtract", "value"] = "subtract"
+    compare: Literal["gt", "ge"] = "gt"
+    state_bits: int = 16
+    decay_bits: int = 8
+
+    def check(self) -> None:
+        self._between("state_bits", 2, 32)
+        self._between("decay_bits", 1, 16)
+
+    def states(self) -> dict[str, Format]:
+        return {"v": Format(self.state_bits)}
+
+    def parameters(self) -> dict[str, Parameter]:
+        low, high = Format(self.state_bits).bounds
+        out = {
+            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.9, self.decay_bits),
+            "threshold": Parameter(0, high, "current", 1.0),
+            "bias": Parameter(low, high, "current", 0.0),
+        }
+        if self.reset == "value":
+            out["v_reset"] = Parameter(low, high, "current", 0.0)
+        return out
+
+    def value_range(self) -> tuple[int, int]:
+        return 0, 1
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        low, high = Format(self.state_bits).bounds
+        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        current = ops.add(currents["basal"], params["bias"])
+        u = ops.clip(ops.add(leaked, current), low, high)
+        threshold = params["threshold"]
+        spike = ops.gt(u, threshold) if self.compare == "gt" else ops.ge(u, threshold)
+        if self.reset == "subtract":
+            # The clip never acts here (u > threshold >= 0 where it is subtracted); it states the format.
+            after = ops.clip(ops.sub(u, threshold), low, high)
+        else:
+            after = params["v_reset"]
+        return {"v": ops.select(spike, after, u)}, spike
+
+
+@register
+@dataclass(frozen=True)
+class LeakyIntegrator(Law):
+    r"""Leaky integrator, the usual read-out: never spikes, sends its membrane as a graded event.
+
+    .. math::
+        v_t = \mathrm{clip}(\lfloor d\,v_{t-1} / 2^F \rfloor + I_t + b,\ -2^{B-1},\ 2^{B-1}-1), \qquad
+        y_t = \lfloor v_t / 2^S \rfloor
+
+    B = `state_bits`, F = `decay_bits`, S = `shift`.
+    """
+
+    name: ClassVar[str] = "leaky_integrator"
+    state_bits: int = 20
+    decay_bits: int = 8
+    shift: int = 0
+
+    def check(self) -> None:
+        self._between("state_bits", 2, 32)
+        self._between("decay_bits", 1, 16)
+        self._between("shift", 0, self.state_bits - 1)
+
+    def states(self) -> dict[str, Format]:
+        return {"v": Format(self.state_bits)}
+
+    def parameters(self) -> dict[str, Parameter]:
+        low, high = Format(self.state_bits).bounds
+        return {
+            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.95, self.decay_bits),
+            "bias": Parameter(low, high, "current", 0.0),
+        }
+
+    def value_range(self) -> tuple[int, int]:
+        low, high = Format(self.state_bits).bounds
+        return low >> self.shift, high >> self.shift
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        current = ops.add(currents["basal"], params["bias"])
+        v = ops.clip(ops.add(leaked, current), *Format(self.state_bits).bounds)
+        return {"v": v}, ops.shift(v, self.shift)
+
+
+@register
+@dataclass(frozen=True)
+class Relu(Law):
+    r"""Point neuron with graded events: a rectified, saturated, floored sum. Stateless.
+
+    .. math::
+        y = \mathrm{clip}(\lfloor (I + b) / 2^S \rfloor,\ 0,\ 2^V - 1)
+
+    V = `value_bits`, S = `shift`.
+    """
+
+    name: ClassVar[str] = "relu"
+    value_bits: int = 8
+    shift: int = 6
+
+    def check(self) -> None:
+        self._between("value_bits", 1, 16)
+        self._between("shift", 0, 24)
+
+    def parameters(self) -> dict[str, Parameter]:
+        low, high = Format(24).bounds
+        return {"bias": Parameter(low, high, "current", 0.0)}
+
+    def value_range(self) -> tuple[int, int]:
+        return Format(self.value_bits, signed=False).bounds
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        total = ops.shift(ops.add(currents["basal"], params["bias"]), self.shift)
+        return {}, ops.clip(total, *self.value_range())
+
+
+@register
+@dataclass(frozen=True)
+class TwoPoint(Law):
+    r"""Two-point (context-sensitive) cell: basal receptive field R modulated by apical context C. Stateless.
+
+    .. math::
+        R &= \mathrm{clip}(\lfloor (I_{basal} + b_R) / 2^{S} \rfloor,\ -2^F,\ 2^{F+3}-1) \\
+        C &= \mathrm{clip}(\lfloor (I_{apical} + b_C) / 2^{S} \rfloor,\ -2^{F+3},\ 2^{F+3}-1) \\
+        M &= R^2 + 2^{F+1} R + C\,(2^F + |R|) \\
+        y &= \mathrm{clip}(\lfloor M / 2^{2F-G} \rfloor,\ 0,\ \min(6 \cdot 2^G,\ 2^V-1))
+
+    F = `fraction_bits` of R and C, G = `value_fraction_bits` of the sent value, V = `value_bits`, S = `shift`: in real
+    numbers y = ReLU6(R² + 2R + C(1+|R|)), the modulation of Adeel et al., arXiv 2211.01950 and later public code. R
+    is clamped at -1, below which R² + 2R would rise again (the source leaves this open).
+    """
+
+    name: ClassVar[str] = "two_point"
+    compartments: ClassVar[tuple[str, ...]] = ("basal", "apical")
+    value_bits: int = 8
+    value_fraction_bits: int = 5
+    fraction_bits: int = 6
+    shift: int = 5
+
+    def check(self) -> None:
+        self._between("value_bits", 1, 12)
+        self._between("fraction_bits", 2, 10)
+        self._between("value_fraction_bits", 0, 2 * self.fraction_bits)
+        self._between("shift", 0, 24)
+
+    def parameters(self) -> dict[str, Parameter]:
+        low, high = Format(24).bounds
+        return {
+            "bias_basal": Parameter(low, high, "current", 0.0),
+            "bias_apical": Parameter(low, high, "current", -0.25),
+        }
+
+    def value_range(self) -> tuple[int, int]:
+        return 0, min(6 << self.value_fraction_bits, (1 << self.value_bits) - 1)
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        one = 1 << self.fraction_bits
+        basal = ops.shift(ops.add(currents["basal"], params["bias_basal"]), self.shift)
+        apical = ops.shift(ops.add(currents["apical"], params["bias_apical"]), self.shift)
+        r = ops.clip(basal, -one, 8 * one - 1)
+        c = ops.clip(apical, -8 * one, 8 * one - 1)
+        drive = ops.add(ops.mul(r, r), ops.mul(r, 2 * one))
+        context = ops.mul(c, ops.add(ops.absolute(r), one))
+        m = ops.shift(ops.add(drive, context), 2 * self.fraction_bits - self.value_fraction_bits)
+        return {}, ops.clip(m, *self.value_range())

@@ -1,0 +1,294 @@
+"""The network graph: inputs, populations, projections. Immutable and checked when built.
+
+The integer semantics of a network are in docs/reference/semantics.md; the short form:
+
+* time is a sequence of ticks, grouped into independent samples; states start anew with each sample;
+* a projection of delay d delivers in tick t what its source sent in tick t - d (nothing while t < d);
+* a compartment's current is the exact sum of its projections' weighted events; accumulators never overflow;
+* then every population applies its law once, per neuron, and sends the non-zero values.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from apical.sw.laws import Format, Law
+from apical.sw.ranges import Interval, LawRanges, analyse
+
+IntArray = npt.NDArray[np.int64]
+PATTERNS = ("dense",)
+DECODERS = ("sum", "last", "rate")
+
+
+class NetworkError(ValueError):
+    """A network that breaks a rule; the message names the population or projection."""
+
+
+def _check_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not 1 <= len(name) <= 100:
+        raise NetworkError(f"{what}: expected a name of 1 to 100 characters, got {name!r}")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        raise NetworkError(f"{what}: expected a name without control characters, got {name!r}")
+
+
+def _integers(array: object, where: str) -> IntArray:
+    """Read-only int64 copy of an integer array."""
+    a = np.asarray(array)
+    if a.dtype.kind not in "iu":
+        raise NetworkError(f"{where}: expected integers, got {a.dtype}")
+    out = a.astype(np.int64)
+    out.setflags(write=False)
+    return out
+
+
+@dataclass(frozen=True)
+class Input:
+    """A source of events from outside: `size` channels whose values fit `format`."""
+
+    name: str
+    size: int
+    format: Format = field(default_factory=lambda: Format(1, signed=False))
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "input")
+        if not 1 <= self.size <= 1 << 20:
+            raise NetworkError(f"input {self.name!r}: expected 1 to {1 << 20} channels, got {self.size}")
+
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest event value; 0 is not sent."""
+        return self.format.bounds
+
+
+@dataclass(frozen=True)
+class Population:
+    """`size` neurons of one law.
+
+    :param params: integer arrays, of shape (1,) where shared or (size,) per neuron; all of the law's parameters.
+    :param initial: start states by name, same shapes; absent ones are 0.
+    """
+
+    name: str
+    size: int
+    law: Law
+    params: Mapping[str, IntArray]
+    initial: Mapping[str, IntArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "population")
+        where = f"population {self.name!r}"
+        if not 1 <= self.size <= 1 << 20:
+            raise NetworkError(f"{where}: expected 1 to {1 << 20} neurons, got {self.size}")
+        specs = self.law.parameters()
+        if set(self.params) != set(specs):
+            raise NetworkError(f"{where}: expected parameters {sorted(specs)}, got {sorted(self.params)}")
+        bounds = {name: (spec.low, spec.high) for name, spec in specs.items()}
+        object.__setattr__(self, "params", self._checked(self.params, bounds, "parameter"))
+        bounds = {name: fmt.bounds for name, fmt in self.law.states().items()}
+        if unknown := sorted(set(self.initial) - set(bounds)):
+            raise NetworkError(f"{where}: unknown state {unknown[0]!r} among the start states; has {sorted(bounds)}")
+        initial = {name: self.initial.get(name, np.zeros(1, np.int64)) for name in bounds}
+        object.__setattr__(self, "initial", self._checked(initial, bounds, "start state"))
+
+    def _checked(
+        self, arrays: Mapping[str, IntArray], bounds: Mapping[str, tuple[int, int]], what: str
+    ) -> dict[str, IntArray]:
+        out = {}
+        for name, array in arrays.items():
+            where = f"population {self.name!r}, {what} {name!r}"
+            a = _integers(array, where)
+            if a.shape not in ((1,), (self.size,)):
+                raise NetworkError(f"{where}: expected shape (1,) or ({self.size},), got {a.shape}")
+            low, high = bounds[name]
+            if a.min() < low or a.max() > high:
+                bad = int(a.min()) if a.min() < low else int(a.max())
+                raise NetworkError(f"{where}: expected {low} to {high}, got {bad}")
+            out[name] = a
+        return out
+
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest event value; 0 is not sent."""
+        return self.law.value_range()
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Weighted connections from `source` to one compartment of `target`.
+
+    :param weights: integers of `weight_bits` bits, shape (target size, source size).
+    :param delay: ticks; 0 for feed-forward, at least 1 for recurrence and feedback.
+    """
+
+    name: str
+    source: str
+    target: str
+    weights: IntArray
+    compartment: str = "basal"
+    weight_bits: int = 8
+    delay: int = 0
+    pattern: Literal["dense"] = "dense"
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "projection")
+        where = f"projection {self.name!r}"
+        if self.pattern not in PATTERNS:
+            raise NetworkError(f"{where}: expected a pattern of {PATTERNS}, got {self.pattern!r}")
+        if not 2 <= self.weight_bits <= 16:
+            raise NetworkError(f"{where}: expected 2 to 16 weight bits, got {self.weight_bits}")
+        if not 0 <= self.delay <= 1024:
+            raise NetworkError(f"{where}: expected a delay of 0 to 1024 ticks, got {self.delay}")
+        weights = _integers(self.weights, f"{where}, weights")
+        low, high = Format(self.weight_bits).bounds
+        if weights.ndim != 2 or 0 in weights.shape:
+            raise NetworkError(f"{where}: expected weights of shape (targets, sources), got {weights.shape}")
+        if weights.min() < low or weights.max() > high:
+            row, column = np.argwhere((weights < low) | (weights > high))[0]
+            raise NetworkError(
+                f"{where}: expected weights of {self.weight_bits} bits, {low} to {high}, got "
+                f"{weights[row, column]} at target {row}, source {column}"
+            )
+        object.__setattr__(self, "weights", weights)
+
+    def sum_interval(self, value_range: tuple[int, int]) -> Interval:
+        """Bounds of any target's sum in any tick, from the actual weights; holds for every partial sum too."""
+        low, high = value_range
+        positive = np.maximum(self.weights, 0).sum(axis=1)
+        negative = np.minimum(self.weights, 0).sum(axis=1)
+        return Interval(
+            int((negative * max(high, 0) + positive * min(low, 0)).min()),
+            int((positive * max(high, 0) + negative * min(low, 0)).max()),
+        )
+
+
+Node = Input | Population
+
+
+@dataclass(frozen=True)
+class Network:
+    """The whole graph.
+
+    :param outputs: names of populations whose events leave the chip; the first is the classifier's.
+    :param decoder: how a class is read from the first output: ``sum`` of values over the ticks, ``last`` tick's
+        values, ``rate`` (count of events); the largest wins, the lowest index on a tie. None: no classes.
+    :param encoding: free description of how `x` is made from raw data (used by the data loaders), stored as is.
+    """
+
+    inputs: tuple[Input, ...]
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    outputs: tuple[str, ...]
+    decoder: str | None = None
+    encoding: Mapping[str, str | int | float] = field(default_factory=dict)
+    name: str = "network"
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "network")
+        for what, given in (("inputs", self.inputs), ("populations", self.populations), ("outputs", self.outputs)):
+            if not given:
+                raise NetworkError(f"network {self.name!r}: expected at least one of {what}, got none")
+        self._check_names()
+        for projection in self.projections:
+            self._check_projection(projection)
+        for population in self.populations:
+            have = {p.compartment for p in self.projections if p.target == population.name}
+            if missing := [c for c in population.law.compartments if c not in have]:
+                raise NetworkError(f"population {population.name!r}: compartment {missing[0]!r} has no projection")
+        by_name = {p.name for p in self.populations}
+        for name in self.outputs:
+            if name not in by_name:
+                raise NetworkError(f"output {name!r}: no such population; has {sorted(by_name)}")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise NetworkError(f"outputs: a name comes twice in {list(self.outputs)}")
+        if self.decoder is not None and self.decoder not in DECODERS:
+            raise NetworkError(f"decoder: expected one of {DECODERS} or none, got {self.decoder!r}")
+        _ = self.order, self.ranges
+
+    def _check_names(self) -> None:
+        for what, names in (
+            ("node", [n.name for n in (*self.inputs, *self.populations)]),
+            ("projection", [p.name for p in self.projections]),
+        ):
+            seen: set[str] = set()
+            for name in names:
+                if name in seen:
+                    raise NetworkError(f"{what} {name!r}: the name comes twice")
+                seen.add(name)
+
+    def _check_projection(self, p: Projection) -> None:
+        where = f"projection {p.name!r}"
+        for end in (p.source, p.target):
+            if end not in self.nodes:
+                raise NetworkError(f"{where}: no node {end!r}; has {sorted(self.nodes)}")
+        target = self.nodes[p.target]
+        if isinstance(target, Input):
+            raise NetworkError(f"{where}: its target {p.target!r} is an input")
+        if p.compartment not in target.law.compartments:
+            raise NetworkError(
+                f"{where}: law {target.law.name} has compartments {target.law.compartments}, got {p.compartment!r}"
+            )
+        expected = (target.size, self.nodes[p.source].size)
+        if p.weights.shape != expected:
+            raise NetworkError(f"{where}: expected weights of shape {expected}, got {p.weights.shape}")
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """Inputs and populations by name."""
+        return {n.name: n for n in (*self.inputs, *self.populations)}
+
+    def incoming(self, population: str) -> list[Projection]:
+        """Projections onto a population, in the network's order."""
+        return [p for p in self.projections if p.target == population]
+
+    def outgoing(self, node: str) -> list[Projection]:
+        """Projections from an input or population, in the network's order."""
+        return [p for p in self.projections if p.source == node]
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Populations so that every zero-delay projection points forward.
+
+        :raises NetworkError: the zero-delay projections form a cycle.
+        """
+        waiting = {p.name: {q.source for q in self.incoming(p.name) if q.delay == 0} for p in self.populations}
+        done, out = {i.name for i in self.inputs}, []
+        while waiting:
+            ready = [name for name, sources in waiting.items() if sources <= done]
+            if not ready:
+                raise NetworkError(f"populations {sorted(waiting)} form a cycle of delay 0; give one projection delay 1")
+            for name in ready:
+                del waiting[name]
+                done.add(name)
+                out.append(name)
+        return tuple(out)
+
+    def currents(self, population: Population) -> dict[str, Interval]:
+        """Interval of each compartment's summed current."""
+        out: dict[str, Interval] = {}
+        for p in self.incoming(population.name):
+            part = p.sum_interval(self.nodes[p.source].value_range)
+            old = out.get(p.compartment, Interval(0, 0))
+            out[p.compartment] = Interval(old.low + part.low, old.high + part.high)
+        return out
+
+    @cached_property
+    def ranges(self) -> dict[str, LawRanges]:
+        """The width analysis of every population; proves that each law keeps its formats."""
+        out = {}
+        for population in self.populations:
+            params = {k: Interval(int(a.min()), int(a.max())) for k, a in population.params.items()}
+            where = f" of population {population.name!r}"
+            out[population.name] = analyse(population.law, self.currents(population), params, where)
+        return out
+
+    @property
+    def input_size(self) -> int:
+        """Length of the last axis of `x`: the inputs' channels one after the other."""
+        return sum(i.size for i in self.inputs)
