@@ -1,0 +1,146 @@
+"""Boards: one YAML table each in `boards/`, with device, clock, pins and capacity."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from apical.sw.bundle import BundleError, read_yaml
+
+
+class BoardError(ValueError):
+    """A board that isn't known, or whose table breaks the schema; the message names file and field."""
+
+
+_Pin = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]{1,2}[0-9]{1,2}$")]
+_Count = Annotated[int, pydantic.Field(ge=0, le=10_000_000)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Pin(_Strict):
+    """One package ball with its I/O standard.
+
+    :param invert: the board's signal is active low.
+    """
+
+    ball: _Pin
+    standard: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z0-9]{1,12}$")] = "LVCMOS33"
+    pull: Literal["NONE", "UP", "DOWN"] = "NONE"
+    invert: bool = False
+
+
+class Clock(_Strict):
+    """The board's oscillator."""
+
+    pin: Pin
+    frequency_mhz: Annotated[float, pydantic.Field(gt=0, le=1000)]
+
+
+class Uart(_Strict):
+    """Serial port seen from the FPGA: `transmit` is driven by it.
+
+    :param baud: rate that the design and the host script use unless told otherwise.
+    """
+
+    transmit: Pin
+    receive: Pin
+    baud: Annotated[int, pydantic.Field(ge=300, le=12_000_000)] = 1_000_000
+
+
+class Capacity(_Strict):
+    """What the device has. `bram` counts blocks of `bram_kilobits`; `uram` blocks of 288 kbit."""
+
+    lut: _Count
+    ff: _Count
+    dsp: _Count
+    bram: _Count
+    uram: _Count = 0
+    bram_kilobits: Literal[18, 36]
+    lut_inputs: Literal[4, 6]
+
+
+class Board(_Strict):
+    """One board, or one device where the table only bounds what fits.
+
+    :param flow: ``ecp5`` builds bitstreams with open tools; ``xcup`` is synthesized for its area.
+    :param source: where pins and capacities come from.
+    :param load: the command that loads a bitstream, `{bitstream}` standing for its file.
+    """
+
+    board: Literal[1]
+    name: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+    title: str
+    flow: Literal["ecp5", "xcup"]
+    device: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")]
+    package: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9-]{1,20}$")]
+    speed_grade: Annotated[str, pydantic.StringConstraints(pattern=r"^[-A-Za-z0-9]{1,8}$")]
+    capacity: Capacity
+    source: list[str]
+    clock: Clock | None = None
+    uart: Uart | None = None
+    leds: tuple[Pin, ...] = ()
+    load: list[str] = []
+
+    @pydantic.field_validator("leds", mode="before")
+    @classmethod
+    def _list_as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Board:
+        balls = [p.ball for p in self.leds]
+        balls += [self.clock.pin.ball] if self.clock else []
+        balls += [self.uart.transmit.ball, self.uart.receive.ball] if self.uart else []
+        if twice := sorted({b for b in balls if balls.count(b) > 1}):
+            raise ValueError(f"ball {twice[0]} is used twice")
+        if self.flow == "ecp5" and (self.clock is None or self.uart is None):
+            raise ValueError("an ecp5 board needs clock and uart")
+        if not self.source:
+            raise ValueError("expected at least one source of the pins and capacities")
+        return self
+
+
+def _folder() -> Path:
+    return Path(str(importlib.resources.files("apical.boards")))
+
+
+def names() -> list[str]:
+    """Boards that ship, in alphabetical order."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def read(path: Path) -> Board:
+    """Read and check one board's table.
+
+    :raises BoardError: missing, not YAML, or against the schema.
+    """
+    try:
+        raw = read_yaml(path)
+        board = Board.model_validate(raw)
+    except BundleError as error:
+        raise BoardError(str(error).replace("network.yaml", path.name)) from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "table"
+        raise BoardError(f"{path.name}: {field}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+    if board.name != path.stem:
+        raise BoardError(f"{path.name}: name: expected {path.stem!r} as the file's name says, got {board.name!r}")
+    return board
+
+
+def load(name: str) -> Board:
+    """A shipped board by its name, or one's own by the path of its ``.yaml`` file.
+
+    :raises BoardError: unknown (the message lists the known ones) or malformed.
+    """
+    if name.endswith(".yaml"):
+        return read(Path(name))
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name) or name not in names():
+        raise BoardError(f"board {name!r}: expected one of {', '.join(names())}, or a path of a .yaml file")
+    return read(_folder() / f"{name}.yaml")
