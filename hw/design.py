@@ -116,8 +116,10 @@ def default_options(
     events per cycle on the inputs (and on populations whose neuron lanes allow it)."""
     lanes = {}
     for p in network.populations:
-        synapse = min(synapse_lanes, -(-p.size // event_lanes) * event_lanes) if network.outgoing(p.name) else min(
-            synapse_lanes, p.size
+        synapse = (
+            min(synapse_lanes, -(-p.size // event_lanes) * event_lanes)
+            if network.outgoing(p.name)
+            else min(synapse_lanes, p.size)
         )
         neuron = _divisor(synapse, neuron_lanes)
         events = event_lanes if network.outgoing(p.name) and neuron % event_lanes == 0 else 1

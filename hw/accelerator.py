@@ -1,0 +1,242 @@
+"""The accelerator: the network's populations chained by event streams, and its counters.
+
+`Accelerator` has Amaranth streams (for wrappers: UART, AXI); `Top` gives the plain ports of
+docs/reference/semantics.md.
+"""
+
+from __future__ import annotations
+
+import math
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from apical.hw.counters import Counter
+from apical.hw.design import HardwareOptions, Lanes, Manifest, MonitorPort, StreamPort
+from apical.hw.events import EventLayout, Fork
+from apical.hw.population import PopulationUnit
+from apical.sw.network import Input, Network, NetworkError
+
+
+class HardwareError(ValueError):
+    """Options that don't fit the network; the message names the population."""
+
+
+def _power_of_two(n: int) -> bool:
+    return n >= 1 and n & (n - 1) == 0
+
+
+def check_options(network: Network, options: HardwareOptions) -> None:
+    """Check lanes against the network.
+
+    :raises HardwareError: missing or impossible lanes, or a feature that the hardware doesn't have.
+    """
+    names = {p.name for p in network.populations}
+    if unknown := sorted(set(options.lanes) - names):
+        raise HardwareError(f"lanes: no population {unknown[0]!r}; has {sorted(names)}")
+    for p in network.populations:
+        where, lanes = f"population {p.name!r}", options.lanes.get(p.name)
+        if lanes is None:
+            raise HardwareError(f"{where}: expected lanes, got none")
+        if not 1 <= lanes.neuron <= lanes.synapse <= 4096 or lanes.synapse % lanes.neuron:
+            raise HardwareError(
+                f"{where}: expected neuron lanes that divide 1 to 4096 synapse lanes, got {lanes.neuron} and {lanes.synapse}"
+            )
+        if not _power_of_two(lanes.event) or lanes.neuron % lanes.event:
+            raise HardwareError(
+                f"{where}: expected event lanes that are a power of two and divide {lanes.neuron} neuron lanes, "
+                f"got {lanes.event}"
+            )
+    for i in network.inputs:
+        if not _power_of_two(options.input_event_lanes.get(i.name, 1)):
+            raise HardwareError(
+                f"input {i.name!r}: expected a power of two of event lanes, got {options.input_event_lanes[i.name]}"
+            )
+    for q in network.projections:
+        if q.delay:
+            raise HardwareError(
+                f"projection {q.name!r}: delays of 1 tick and more run in golden and training; the hardware has none yet"
+            )
+
+
+def _event_lanes(network: Network, options: HardwareOptions, node: str) -> int:
+    if isinstance(network.nodes[node], Input):
+        return options.input_event_lanes.get(node, 1)
+    return options.lanes[node].event
+
+
+class Accelerator(wiring.Component):  # type: ignore[misc]
+    """Event streams in (`input0` …), event streams out (`output0` …), `counters` by name after elaboration.
+
+    A source with several readers is forked; no buffer is added: a reader that waits for another path's tick holds
+    only beats of later ticks back, and the tick it waits for has already passed the fork, so nothing can deadlock.
+    """
+
+    def __init__(self, network: Network, options: HardwareOptions) -> None:
+        check_options(network, options)
+        self.network, self.options = network, options
+        self.layouts = {
+            name: EventLayout(node.size, node.value_range, _event_lanes(network, options, name))
+            for name, node in network.nodes.items()
+        }
+        self.units = {
+            p.name: PopulationUnit(
+                network, p, options.lanes[p.name], [self.layouts[q.source] for q in network.incoming(p.name)]
+            )
+            for p in network.populations
+        }
+        self.counters: dict[str, Signal] = {
+            name: Signal(32, name=f"counter{i}") for i, name in enumerate(self._counter_names())
+        }
+        super().__init__(
+            {
+                **{f"input{i}": In(stream.Signature(self.layouts[n.name])) for i, n in enumerate(network.inputs)},
+                **{f"output{o}": Out(stream.Signature(self.layouts[n])) for o, n in enumerate(network.outputs)},
+            }
+        )
+
+    def _counter_names(self) -> list[str]:
+        names = [f"projection {q.name}: events" for q in self.network.projections]
+        for p in self.network.populations:
+            names += [f"population {p.name}: events", f"population {p.name}: updates"]
+        return names
+
+    @property
+    def inputs(self) -> list[wiring.PureInterface]:
+        """Input streams, in the network's order."""
+        return [getattr(self, f"input{i}") for i in range(len(self.network.inputs))]
+
+    @property
+    def outputs(self) -> list[wiring.PureInterface]:
+        """Output streams, in the order of the network's outputs."""
+        return [getattr(self, f"output{o}") for o in range(len(self.network.outputs))]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        network = self.network
+        sources = {n.name: wiring.flipped(stream_) for n, stream_ in zip(network.inputs, self.inputs, strict=True)}
+        for i, p in enumerate(network.populations):
+            m.submodules[f"population{i}"] = self.units[p.name]
+            sources[p.name] = self.units[p.name].events
+        readers: dict[str, list[wiring.PureInterface]] = {name: [] for name in sources}
+        for p in network.populations:
+            for j, q in enumerate(network.incoming(p.name)):
+                readers[q.source].append(getattr(self.units[p.name], f"events{j}"))
+        for name, out in zip(network.outputs, self.outputs, strict=True):
+            readers[name].append(wiring.flipped(out))
+        for i, (name, source) in enumerate(sources.items()):
+            targets = readers[name]
+            if not targets:
+                m.d.comb += source.ready.eq(1)
+            elif len(targets) == 1:
+                wiring.connect(m, source, targets[0])
+            else:
+                fork = Fork(self.layouts[name], len(targets))
+                m.submodules[f"fork{i}"] = fork
+                wiring.connect(m, source, fork.i)
+                for n, target in enumerate(targets):
+                    wiring.connect(m, getattr(fork, f"o{n}"), target)
+        self._count(m)
+        return m
+
+    def _count(self, m: Module) -> None:
+        for i, p in enumerate(self.network.populations):
+            unit = self.units[p.name]
+            projections = self.network.incoming(p.name)
+            increments: list[tuple[str, Value, int]] = [
+                (f"projection {q.name}: events", a.count, a.layout.lanes)
+                for q, a in zip(projections, unit.arrays, strict=True)
+            ]
+            increments.append((f"population {p.name}: events", unit.queue.count, unit.lanes.event))
+            increments.append((f"population {p.name}: updates", Mux(unit.tick, p.size, 0), p.size))
+            for c, (name, increment, most) in enumerate(increments):
+                counter = Counter(most)
+                m.submodules[f"counter{i}_{c}"] = counter
+                m.d.comb += [counter.increment.eq(increment), self.counters[name].eq(counter.total)]
+
+
+class Top(wiring.Elaboratable):  # type: ignore[misc]
+    """The accelerator with plain ports of safe names; `ports` lists them, `manifest` says what they are."""
+
+    def __init__(self, network: Network, options: HardwareOptions) -> None:
+        self.accelerator = Accelerator(network, options)
+        self.network, self.options = network, options
+        self.ports: dict[str, Signal] = {}
+        acc = self.accelerator
+        self.manifest = Manifest(
+            "apical_top",
+            tuple(self._stream_port(f"in{i}", n.name) for i, n in enumerate(network.inputs)),
+            tuple(self._stream_port(f"out{o}", name) for o, name in enumerate(network.outputs)),
+            tuple(acc.counters),
+            tuple(self._monitor_port(i) for i in range(len(network.populations))) if options.monitor else (),
+        )
+
+    def _stream_port(self, prefix: str, node: str) -> StreamPort:
+        layout = self.accelerator.layouts[node]
+        shape = layout.value_shape
+        return StreamPort(prefix, node, layout.sources, layout.lanes, layout.row_bits, shape.width, shape.signed)
+
+    def _monitor_port(self, i: int) -> MonitorPort:
+        p = self.network.populations[i]
+        neurons = self.accelerator.units[p.name].neurons
+        shape = neurons.values[0].shape()
+        states = {k: f.bits for k, f in p.law.states().items()} if self.options.monitor_states else {}
+        table = tuple(tuple(int(x) for x in row) for row in neurons.neuron_of)
+        return MonitorPort(f"mon{i}", p.name, table, shape.width, shape.signed, states)
+
+    def _port(self, name: str, like: Value) -> Signal:
+        self.ports[name] = Signal(like.shape(), name=name)
+        return self.ports[name]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.accelerator = acc = self.accelerator
+        for spec, s in zip(self.manifest.inputs, acc.inputs, strict=True):
+            m.d.comb += s.valid.eq(self._port(f"{spec.prefix}_valid", s.valid))
+            m.d.comb += self._port(f"{spec.prefix}_ready", s.ready).eq(s.ready)
+            for name, part in self._fields(spec, s.payload):
+                m.d.comb += part.eq(self._port(name, part))
+        for spec, s in zip(self.manifest.outputs, acc.outputs, strict=True):
+            m.d.comb += self._port(f"{spec.prefix}_valid", s.valid).eq(s.valid)
+            m.d.comb += s.ready.eq(self._port(f"{spec.prefix}_ready", s.ready))
+            for name, part in self._fields(spec, s.payload):
+                m.d.comb += self._port(name, part).eq(part)
+        for c, total in enumerate(acc.counters.values()):
+            m.d.comb += self._port(f"cnt{c}", total).eq(total)
+        for monitor in self.manifest.monitors:
+            neurons = acc.units[monitor.population].neurons
+            m.d.comb += self._port(f"{monitor.prefix}_valid", neurons.out_valid).eq(neurons.out_valid)
+            m.d.comb += self._port(f"{monitor.prefix}_row", neurons.out_row).eq(neurons.out_row)
+            for j in range(neurons.lanes.neuron):
+                for name, value in [("value", neurons.values[j])] + [
+                    (state, neurons.states[state][j]) for state in monitor.state_bits
+                ]:
+                    m.d.comb += self._port(f"{monitor.prefix}_{name}{j}", value).eq(value)
+        return m
+
+    @staticmethod
+    def _fields(spec: StreamPort, payload: Value) -> list[tuple[str, Value]]:
+        out = [(f"{spec.prefix}_{name}", getattr(payload, name)) for name in ("keep", "last", "final")]
+        for e in range(spec.event_lanes):
+            out.append((f"{spec.prefix}_row{e}", payload.rows[e]))
+            if spec.has_value:
+                out.append((f"{spec.prefix}_value{e}", payload.values[e]))
+        return out
+
+
+def lanes_of(network: Network, options: HardwareOptions) -> dict[str, int]:
+    """Synapse lanes × event lanes by projection: synaptic operations per cycle at best."""
+    out = {}
+    for q in network.projections:
+        lanes: Lanes = options.lanes[q.target]
+        out[q.name] = lanes.synapse * _event_lanes(network, options, q.source)
+    return out
+
+
+def cycles_per_tick_bound(network: Network, options: HardwareOptions, beats: dict[str, float]) -> float:
+    """Cycles per tick that `beats` per tick of each projection need in the busiest population (no overhead)."""
+    return max(
+        beats[q.name] * math.ceil(network.nodes[q.target].size / options.lanes[q.target].synapse)
+        for q in network.projections
+    )

@@ -1,0 +1,235 @@
+"""The Amaranth backend of the ops protocol: laws become pipelined datapaths of minimal width.
+
+Every value carries the interval that the width analysis gives it and the pipeline *stage* (clock cycles after the
+currents) at which it is available. Operations that cost a carry chain or a multiplier end in a register; operands
+of an earlier stage are delayed to the later one. So any law becomes a pipeline of one result per cycle whose
+critical path is one adder, one comparison with a multiplexer, or one multiplier.
+
+======================  =======================================================================
+operation               stages
+======================  =======================================================================
+add, sub, gt, ge        1 (0 where an operand is the constant 0 or both are constant)
+mul                     2; by a power of two 0; by ±2^a ± 2^b one add, no multiplier
+clip, absolute, table   1 (clip: 0 where the interval already fits)
+shift, select           0
+======================  =======================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value
+
+from apical.sw.ranges import Interval, IntervalOps
+
+ANY_STAGE = -1
+
+
+def shape_of(interval: Interval) -> Shape:
+    """Narrowest shape that holds the interval (at least one bit)."""
+    shape = Shape.cast(range(interval.low, interval.high + 1))
+    return shape if shape.width else Shape(1, signed=shape.signed)
+
+
+@dataclass(eq=False)
+class Wire:
+    """A value in a law's pipeline.
+
+    :param interval: what it can be.
+    :param stage: cycle after the currents in which `value` is valid; `ANY_STAGE` for constants and parameters.
+    :param at: for parameters: gives the value in any stage.
+    """
+
+    value: Value
+    interval: Interval
+    stage: int
+    at: Callable[[int], Value] | None = None
+    delayed: dict[int, Value] = field(default_factory=dict)
+
+    @property
+    def constant(self) -> int | None:
+        """The value where only one is possible."""
+        return self.interval.low if self.interval.low == self.interval.high else None
+
+
+def constant(value: int) -> Wire:
+    """A wire of one value."""
+    return Wire(Const(value, shape_of(Interval(value, value))), Interval(value, value), ANY_STAGE)
+
+
+def _signed_powers(value: int) -> list[tuple[int, int]]:
+    """Canonical signed digits of a positive integer: [(sign, exponent)]."""
+    out, exponent = [], 0
+    while value:
+        if value & 1:
+            digit = 2 - (value & 3)
+            out.append((digit, exponent))
+            value -= digit
+        value >>= 1
+        exponent += 1
+    return out
+
+
+class AmaranthOps:
+    """Ops on `Wire`; adds the logic to `m` as it goes."""
+
+    def __init__(self, m: Any) -> None:
+        self.m, self.ranges = m, IntervalOps()
+
+    @staticmethod
+    def _wire(a: Wire | int) -> Wire:
+        return constant(a) if isinstance(a, int) else a
+
+    def delay(self, a: Wire, stage: int) -> Value:
+        """The value of `a` in a later (or its own) stage."""
+        if a.constant is not None:
+            return constant(a.constant).value
+        if a.at is not None:
+            return a.at(stage)
+        assert stage >= a.stage
+        if stage == a.stage:
+            return a.value
+        if stage not in a.delayed:
+            later = Signal(shape_of(a.interval), reset_less=True)
+            self.m.d.sync += later.eq(self.delay(a, stage - 1))
+            a.delayed[stage] = later
+        return a.delayed[stage]
+
+    def _stage(self, *wires: Wire) -> int:
+        return max(0, *(w.stage for w in wires))
+
+    def _register(self, value: Value, interval: Interval, stage: int) -> Wire:
+        """Register an expression of stage `stage`: available one later."""
+        if interval.low == interval.high:
+            return constant(interval.low)
+        out = Signal(shape_of(interval), reset_less=True)
+        self.m.d.sync += out.eq(value)
+        return Wire(out, interval, stage + 1)
+
+    def add(self, a: Wire | int, b: Wire | int) -> Wire:
+        a, b = self._wire(a), self._wire(b)
+        if b.constant == 0:
+            return a
+        if a.constant == 0:
+            return b
+        s = self._stage(a, b)
+        return self._register(self.delay(a, s) + self.delay(b, s), self.ranges.add(a.interval, b.interval), s)
+
+    def sub(self, a: Wire | int, b: Wire | int) -> Wire:
+        a, b = self._wire(a), self._wire(b)
+        if b.constant == 0:
+            return a
+        s = self._stage(a, b)
+        return self._register(self.delay(a, s) - self.delay(b, s), self.ranges.sub(a.interval, b.interval), s)
+
+    def mul(self, a: Wire | int, b: Wire | int) -> Wire:
+        if a is b and isinstance(a, Wire):
+            return self._product(a, a, self.ranges.mul(a.interval, a.interval))
+        a, b = self._wire(a), self._wire(b)
+        if a.constant is not None:
+            a, b = b, a
+        interval = self.ranges.mul(a.interval, b.interval)
+        if interval.low == interval.high:
+            return constant(interval.low)
+        if b.constant is not None and (digits := _signed_powers(abs(b.constant))) and len(digits) <= 2:
+            terms = [self._left(a, exponent) for _, exponent in digits]
+            signs = [sign * (1 if b.constant > 0 else -1) for sign, _ in digits]
+            if signs == [1]:
+                return terms[0]
+            if signs == [-1]:
+                return self.sub(0, terms[0])
+            if signs == [1, 1]:
+                return self.add(*terms)
+            if signs != [-1, -1]:
+                return self.sub(terms[signs.index(1)], terms[signs.index(-1)])
+        return self._product(a, b, interval)
+
+    def _left(self, a: Wire, n: int) -> Wire:
+        if n == 0:
+            return a
+        interval = Interval(a.interval.low << n, a.interval.high << n)
+        out = Signal(shape_of(interval))
+        s = self._stage(a)
+        self.m.d.comb += out.eq(Cat(Const(0, n), self.delay(a, s)))
+        return Wire(out, interval, s)
+
+    def _product(self, a: Wire, b: Wire, interval: Interval) -> Wire:
+        s = self._stage(a, b)
+        factors = []
+        for w in (a, b):
+            held = Signal(shape_of(w.interval), reset_less=True)
+            self.m.d.sync += held.eq(self.delay(w, s))
+            factors.append(held)
+        return self._register(factors[0] * factors[1], interval, s + 1)
+
+    def shift(self, a: Wire, n: int) -> Wire:
+        if n == 0:
+            return a
+        interval = self.ranges.shift(a.interval, n)
+        if interval.low == interval.high:
+            return constant(interval.low)
+        s = self._stage(a)
+        out = Signal(shape_of(interval))
+        self.m.d.comb += out.eq(self.delay(a, s) >> n)
+        return Wire(out, interval, s)
+
+    def clip(self, a: Wire, low: int, high: int) -> Wire:
+        interval = self.ranges.clip(a.interval, low, high)
+        if interval == a.interval:
+            return a
+        s = self._stage(a)
+        v = self.delay(a, s)
+        below, above = self._outside(v, a.interval, low, high)
+        value = Mux(below, low, Mux(above, high, v))
+        return self._register(value, interval, s)
+
+    @staticmethod
+    def _outside(v: Value, interval: Interval, low: int, high: int) -> tuple[Value, Value]:
+        """Conditions v < low and v > high; from the top bits alone where the bounds are a format's."""
+        bits = high.bit_length()
+        format_high = high == (1 << bits) - 1
+        if v.shape().signed and format_high and low in (0, -(1 << bits)):
+            sign, top = v[-1], v[bits:-1]
+            return (sign & ~top.all() if low else sign), ~sign & top.any()
+        if not v.shape().signed and format_high and low <= 0:
+            return Const(0, 1), v[bits:].any()
+        return (v < low if interval.low < low else Const(0, 1)), (v > high if interval.high > high else Const(0, 1))
+
+    def _compare(self, a: Wire | int, b: Wire | int, strict: bool) -> Wire:
+        a, b = self._wire(a), self._wire(b)
+        s = self._stage(a, b)
+        x, y = self.delay(a, s), self.delay(b, s)
+        return self._register(x > y if strict else x >= y, Interval(0, 1), s)
+
+    def gt(self, a: Wire | int, b: Wire | int) -> Wire:
+        return self._compare(a, b, strict=True)
+
+    def ge(self, a: Wire | int, b: Wire | int) -> Wire:
+        return self._compare(a, b, strict=False)
+
+    def select(self, condition: Wire, a: Wire | int, b: Wire | int) -> Wire:
+        a, b = self._wire(a), self._wire(b)
+        interval = self.ranges.select(condition.interval, a.interval, b.interval)
+        s = self._stage(condition, a, b)
+        out = Signal(shape_of(interval))
+        self.m.d.comb += out.eq(Mux(self.delay(condition, s), self.delay(a, s), self.delay(b, s)))
+        return Wire(out, interval, s)
+
+    def absolute(self, a: Wire) -> Wire:
+        interval = self.ranges.absolute(a.interval)
+        if a.interval.low >= 0:
+            return a
+        s = self._stage(a)
+        v = self.delay(a, s)
+        return self._register(Mux(v < 0, -v, v), interval, s)
+
+    def table(self, a: Wire, values: Sequence[int], low: int) -> Wire:
+        interval = self.ranges.table(a.interval, values, low)
+        index = self.clip(self.sub(a, low), 0, len(values) - 1)
+        shape = shape_of(interval)
+        s = self._stage(index)
+        entries = Array(Const(min(max(v, interval.low), interval.high), shape) for v in values)
+        return self._register(entries[self.delay(index, s)], interval, s)

@@ -1,0 +1,66 @@
+"""Event streams: the payload of a beat, and a fork for sources with several readers.
+
+A beat of an E-lane stream carries up to E events; lane e only sources with index ≡ e modulo E, sent as
+row = index div E. `last` closes the tick (the beat may carry events), `final` with it closes the sample.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Shape, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class EventLayout(data.StructLayout):
+    """Payload of a beat: keep[E], rows[E], values[E] (absent for spikes), last, final.
+
+    :param size: number of sources.
+    :param value_range: smallest and largest event value; (0, 1) are spikes.
+    """
+
+    def __init__(self, size: int, value_range: tuple[int, int], lanes: int) -> None:
+        low, high = value_range
+        self.sources, self.value_range, self.lanes = size, value_range, lanes
+        self.rows = -(-size // lanes)
+        self.row_bits = max(1, (self.rows - 1).bit_length())
+        self.binary = value_range == (0, 1)
+        self.value_shape: Shape = (
+            unsigned(max(1, high.bit_length()))
+            if low >= 0
+            else signed(max(high.bit_length(), (-low - 1).bit_length()) + 1)
+        )
+        members: dict[str, Any] = {"keep": unsigned(lanes), "rows": data.ArrayLayout(unsigned(self.row_bits), lanes)}
+        if not self.binary:
+            members["values"] = data.ArrayLayout(self.value_shape, lanes)
+        super().__init__({**members, "last": unsigned(1), "final": unsigned(1)})
+
+
+class Fork(wiring.Component):  # type: ignore[misc]
+    """Copies each beat to `readers` streams; a beat leaves when all have taken it. No latency, full throughput.
+
+    Each output's valid stays until its reader takes the beat; readers may take it in different cycles.
+    """
+
+    def __init__(self, layout: EventLayout, readers: int) -> None:
+        self.readers = readers
+        super().__init__(
+            {"i": In(stream.Signature(layout)), **{f"o{n}": Out(stream.Signature(layout)) for n in range(readers)}}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        outputs = [getattr(self, f"o{n}") for n in range(self.readers)]
+        done = Signal(self.readers)
+        taken = Signal(self.readers)
+        m.d.comb += self.i.ready.eq(taken.all())
+        for n, out in enumerate(outputs):
+            m.d.comb += [
+                out.valid.eq(self.i.valid & ~done[n]),
+                out.payload.eq(self.i.payload),
+                taken[n].eq(done[n] | out.ready),
+            ]
+        with m.If(self.i.valid):
+            m.d.sync += done.eq(taken & ~taken.all().replicate(self.readers))
+        return m

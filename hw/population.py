@@ -1,0 +1,96 @@
+"""One population: a synapse array per projection, the neuron array, the event queue, and the barrier that joins them.
+
+A tick closes when every projection's last beat waits, the neuron array can start and the queue has room for all rows
+(`go`). Until then arrays integrate whatever comes; after it they begin the next tick in the very next cycle.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from apical.hw.design import Lanes
+from apical.hw.event_queue import EventQueue
+from apical.hw.events import EventLayout
+from apical.hw.neuron_array import NeuronArray
+from apical.hw.synapse_array import SynapseArray, base_latency
+from apical.sw.network import Network, Population
+
+
+class PopulationUnit(wiring.Component):  # type: ignore[misc]
+    """Streams in (`events0` …, one per projection, in the network's order) to the stream out (`events`).
+
+    :param layouts: event layouts of the incoming projections' sources, in the same order.
+    """
+
+    def __init__(self, network: Network, population: Population, lanes: Lanes, layouts: list[EventLayout]) -> None:
+        self.population, self.lanes = population, lanes
+        incoming = network.incoming(population.name)
+        latencies = [base_latency(layout) for layout in layouts]
+        self.arrays = [
+            SynapseArray(p, layout, lanes, extra_delay=max(latencies) - latency)
+            for p, layout, latency in zip(incoming, layouts, latencies, strict=True)
+        ]
+        self.by_compartment: dict[str, list[SynapseArray]] = {c: [] for c in population.law.compartments}
+        for array in self.arrays:
+            self.by_compartment[array.projection.compartment].append(array)
+        intervals = {c: [a.interval for a in arrays] for c, arrays in self.by_compartment.items()}
+        self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals)
+        self.queue = EventQueue(self.neurons, EventLayout(population.size, population.value_range, lanes.event))
+        super().__init__(
+            {
+                **{f"events{i}": In(stream.Signature(layout)) for i, layout in enumerate(layouts)},
+                "events": Out(stream.Signature(self.queue.layout)),
+                "tick": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        neurons, queue, arrays = self.neurons, self.queue, self.arrays
+        m.submodules.neurons, m.submodules.queue = neurons, queue
+        go, wait = Signal(), Signal(range(neurons.spacing))
+        at_last = Signal()
+        for i, array in enumerate(arrays):
+            m.submodules[f"synapses{i}"] = array
+            wiring.connect(m, wiring.flipped(getattr(self, f"events{i}")), array.events)
+            m.d.comb += array.go.eq(go)
+        m.d.comb += [
+            at_last.eq(_all([a.at_last for a in arrays])),
+            go.eq(at_last & (wait == 0) & queue.room),
+            queue.reserve.eq(go),
+        ]
+        with m.If(go):
+            m.d.sync += wait.eq(neurons.spacing - 1)
+        with m.Elif(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+
+        start, final = go, arrays[0].final
+        for cycle in range(arrays[0].latency - 1):
+            later, later_final = Signal(name=f"start_{cycle}"), Signal(name=f"final_{cycle}", reset_less=True)
+            m.d.sync += [later.eq(start), later_final.eq(final)]
+            start, final = later, later_final
+        m.d.comb += [neurons.start.eq(start), neurons.start_final.eq(final), self.tick.eq(start)]
+        for c, members in self.by_compartment.items():
+            for i, array in enumerate(members):
+                with m.Switch(neurons.row):
+                    for r in range(neurons.rows):
+                        with m.Case(r) if r + 1 < neurons.rows else m.Default():
+                            m.d.comb += neurons.currents[f"{c}{i}"].eq(array.sums[r // array.words])
+        m.d.comb += [
+            queue.push.eq(neurons.out_valid),
+            queue.row.eq(neurons.out_row),
+            queue.last.eq(neurons.out_last),
+            queue.final.eq(neurons.out_final),
+            queue.values.eq(neurons.values),
+        ]
+        wiring.connect(m, wiring.flipped(self.events), queue.events)
+        return m
+
+
+def _all(bits: list) -> Signal:  # type: ignore[type-arg]
+    out = bits[0]
+    for b in bits[1:]:
+        out = out & b
+    return out

@@ -1,0 +1,239 @@
+"""The synapse array of one projection: weight memory, optional multipliers, adder tree and accumulators.
+
+A beat costs K = ceil(targets / L) cycles (L synapse lanes, in G groups of N neuron lanes) and nothing else.
+
+Group g runs g·K cycles after group 0, so its sums of a tick are final exactly when the neuron array comes for them
+and one set of accumulators serves both the tick being integrated and the one being read: no shadow registers.
+A `first` flag on a tick's first beat clears the accumulator inside its adder: changing ticks costs no cycle. A lane
+without an event reads a row of zeros (spikes) or multiplies by zero (graded events).
+
+Pipeline of group 0, cycles after issue: 1 address, 2 memory, 3 weight, [4 product], adder tree (log2 E), sum.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from apical.hw.arithmetic import shape_of
+from apical.hw.design import Lanes
+from apical.hw.events import EventLayout
+from apical.sw.network import IntArray, Projection
+from apical.sw.ranges import Interval
+
+BLOCK_RAM_ROWS = 64  # from this depth on, weights go to block RAM: a RAM32M is 32 deep, a block RAM 512 or more
+
+
+def pack_words(values: IntArray, bits: int) -> list[int]:
+    """Rows of two's-complement integers packed to one word each, column 0 lowest. Shape [rows, columns]."""
+    if values.shape[1] == 0:
+        return [0] * values.shape[0]
+    unsigned_values = (values & ((1 << bits) - 1)).astype(np.uint64)
+    digits = (unsigned_values[:, :, None] >> np.arange(bits, dtype=np.uint64)) & np.uint64(1)
+    flat = np.packbits(digits.reshape(values.shape[0], -1).astype(np.uint8), axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in flat]
+
+
+def base_latency(layout: EventLayout) -> int:
+    """Cycles from `go` to the first sums: address, memory, weight, [product], tree, accumulator."""
+    return 4 + (0 if layout.binary else 1) + (layout.lanes - 1).bit_length()
+
+
+class SynapseArray(wiring.Component):  # type: ignore[misc]
+    """Integrates a projection's events.
+
+    Ports: `events`, the stream in. Barrier: `at_last` is high while a tick's last beat waits; it is issued in a cycle
+    where the population raises `go`; `final` qualifies it. `sums`: G groups of N sums; row r = g·K + k of the tick
+    closed by the `go` of cycle t is in group g's sums in cycle t + latency + r only. `count`, `counted`: events issued.
+    """
+
+    def __init__(self, projection: Projection, layout: EventLayout, lanes: Lanes, extra_delay: int = 0) -> None:
+        self.projection, self.layout, self.lanes, self.extra_delay = projection, layout, lanes, extra_delay
+        bounds = projection.sum_interval(layout.value_range)
+        self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
+        self.words = -(-projection.weights.shape[0] // lanes.synapse)
+        self.groups = lanes.synapse // lanes.neuron
+        super().__init__(
+            {
+                "events": In(stream.Signature(layout)),
+                "at_last": Out(1),
+                "final": Out(1),
+                "go": In(1),
+                "sums": Out(data.ArrayLayout(data.ArrayLayout(shape_of(self.interval), lanes.neuron), self.groups)),
+                "count": Out(range(layout.lanes + 1)),
+            }
+        )
+
+    @cached_property
+    def latency(self) -> int:
+        """Cycles from `go` to the first sums."""
+        return base_latency(self.layout) + self.extra_delay
+
+    @property
+    def zero_row(self) -> int:
+        """Address of the row of zeros."""
+        return self.words * self.layout.rows
+
+    def memory_words(self, group: int, lane: int) -> list[int]:
+        """Contents of one bank: word k of row r at address k·rows + r; then the row of zeros."""
+        w, (rows, e) = self.projection.weights, (self.layout.rows, self.layout.lanes)
+        full = np.zeros((self.words * self.lanes.synapse, rows * e), np.int64)
+        full[: w.shape[0], : w.shape[1]] = w
+        words = []
+        for k in range(self.words):
+            start = k * self.lanes.synapse + group * self.lanes.neuron
+            part = full[start : start + self.lanes.neuron, lane::e].T
+            words += pack_words(part, self.projection.weight_bits)
+        return [*words, 0]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        e, layout = self.layout.lanes, self.layout
+        # Head: one beat, held for its K cycles.
+        head_valid, first = Signal(), Signal(init=1)
+        head = Signal(layout, reset_less=True)
+        k, row_base = Signal(range(self.words)), Signal(range(self.zero_row + 1))
+        issue, done = Signal(), Signal()
+        m.d.comb += [
+            self.at_last.eq(head_valid & head.last & (k == 0)),
+            self.final.eq(head.final),
+            issue.eq(head_valid & (~head.last | (k != 0) | self.go)),
+            done.eq(issue & (k == self.words - 1)),
+            self.events.ready.eq(~head_valid | done),
+        ]
+        with m.If(self.events.ready):
+            m.d.sync += [head_valid.eq(self.events.valid), head.eq(self.events.payload)]
+        with m.If(issue):
+            m.d.sync += [k.eq(Mux(done, 0, k + 1)), row_base.eq(Mux(done, 0, row_base + layout.rows))]
+        with m.If(done):
+            m.d.sync += first.eq(head.last)
+        popcount = Signal(range(e + 1))
+        m.d.comb += popcount.eq(sum(head.keep[i] for i in range(e)))
+        m.d.sync += self.count.eq(Mux(done, popcount, 0))
+
+        # Address stage, then one cycle chain that the groups tap g·K cycles apart.
+        valid, flags = Signal(), Signal(data.StructLayout({"first": 1, "k": k.shape()}), reset_less=True)
+        m.d.sync += [valid.eq(issue), flags.first.eq(first), flags.k.eq(k)]
+        address = [Signal(range(self.zero_row + 1), name=f"address{i}", reset_less=True) for i in range(e)]
+        value = [Signal(layout.value_shape, name=f"value{i}", reset_less=True) for i in range(e)]
+        for i in range(e):
+            row = head.rows[i] if self.words == 1 else head.rows[i] + row_base
+            m.d.sync += address[i].eq(Mux(head.keep[i], row, self.zero_row) if layout.binary else row)
+            if not layout.binary:
+                m.d.sync += value[i].eq(Mux(head.keep[i], head.values[i], 0))
+        chain = (valid, flags, address, value)
+        chain = self._delayed(m, chain, self.extra_delay)
+        for g in range(self.groups):
+            m.d.comb += self.sums[g].eq(self._group(m, g, *chain))
+            if g + 1 < self.groups:
+                chain = self._delayed(m, chain, self.words)
+        return m
+
+    Chain = tuple[Signal, Signal, list[Signal], list[Signal]]
+
+    def _delayed(self, m: Module, chain: Chain, cycles: int) -> Chain:
+        for _ in range(cycles):
+            valid, flags, address, value = chain
+            later = (
+                Signal(),
+                Signal(flags.shape(), reset_less=True),
+                [Signal.like(a, reset_less=True) for a in address],
+                [Signal.like(v, reset_less=True) for v in value],
+            )
+            m.d.sync += [later[0].eq(valid), later[1].eq(flags)]
+            m.d.sync += [new.eq(old) for new, old in zip(later[2], address, strict=True)]
+            if not self.layout.binary:
+                m.d.sync += [new.eq(old) for new, old in zip(later[3], value, strict=True)]
+            chain = later
+        return chain
+
+    def _flag_chain(self, m: Module, valid: Signal, flags: Signal, cycles: int) -> list[tuple[Signal, Signal]]:
+        """(valid, flags) after 0, 1, … cycles."""
+        out = [(valid, flags)]
+        for _ in range(cycles):
+            later = Signal(), Signal(flags.shape(), reset_less=True)
+            m.d.sync += [later[0].eq(out[-1][0]), later[1].eq(out[-1][1])]
+            out.append(later)
+        return out
+
+    def _group(
+        self, m: Module, g: int, valid: Signal, flags: Signal, address: list[Signal], value: list[Signal]
+    ) -> Cat:
+        n, bits = self.lanes.neuron, self.projection.weight_bits
+        terms: list[list[Signal]] = [[] for _ in range(n)]  # per neuron lane, one term per event lane
+        for i, (a, v) in enumerate(zip(address, value, strict=True)):
+            words = self.memory_words(g, i)
+            style = "block" if len(words) >= BLOCK_RAM_ROWS else "distributed"
+            bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs={"ram_style": style})
+            m.submodules[f"bank{g}_{i}"] = bank
+            port = bank.read_port()
+            weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
+            m.d.comb += port.addr.eq(a)
+            m.d.sync += weight.eq(port.data)
+            lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]
+            if not self.layout.binary:
+                v1, v2 = Signal.like(v, reset_less=True), Signal.like(v, reset_less=True)
+                m.d.sync += [v1.eq(v), v2.eq(v1)]
+                products = [Signal(shape_of(self._product_interval), reset_less=True) for _ in range(n)]
+                m.d.sync += [p.eq(w * v2) for p, w in zip(products, lanes, strict=True)]
+                lanes = products
+            for j in range(n):
+                terms[j].append(lanes[j])
+        while len(terms[0]) > 1:  # a register after every adder
+            terms = [self._pairs(m, t) for t in terms]
+        after = self.latency - self.extra_delay - 2  # from the address stage to the accumulator's adder
+        stages = self._flag_chain(m, valid, flags, after)
+        return self._accumulate(m, g, [t[0] for t in terms], stages)
+
+    @cached_property
+    def _product_interval(self) -> Interval:
+        w, (low, high) = self.projection.weights, self.layout.value_range
+        corners = [int(x) * y for x in (w.min(), w.max(), 0) for y in (low, high)]
+        return Interval(min(corners), max(corners))
+
+    @staticmethod
+    def _pairs(m: Module, terms: list[Signal]) -> list[Signal]:
+        out = []
+        for a, b in zip(terms[::2], terms[1::2], strict=True):
+            width = max(len(a), len(b)) + 1
+            s = Signal(signed(width), reset_less=True)
+            m.d.sync += s.eq(a + b)
+            out.append(s)
+        return out
+
+    def _accumulate(self, m: Module, g: int, terms: list[Signal], stages: list[tuple[Signal, Signal]]) -> Cat:
+        """acc <- term + (first ? 0 : acc); with K words the old sums come from a small memory."""
+        shape = shape_of(self.interval)
+        valid, flags = stages[-1]
+        acc = [Signal(shape, name=f"acc{g}_{j}", reset_less=True) for j in range(self.lanes.neuron)]
+        old = acc
+        new = [Signal(shape, name=f"new{g}_{j}") for j in range(self.lanes.neuron)]
+        if self.words > 1:
+            # The read of word k is registered one cycle before the adder; the write of the beat before was K >= 2
+            # cycles earlier, so it is visible.
+            width = len(acc[0])
+            store = memory.Memory(
+                shape=unsigned(width * len(acc)), depth=self.words, init=[], attrs={"ram_style": "distributed"}
+            )
+            m.submodules[f"store{g}"] = store
+            read, write = store.read_port(domain="comb"), store.write_port()
+            held = Signal(width * len(acc), name=f"held{g}", reset_less=True)
+            m.d.comb += [
+                read.addr.eq(stages[-2][1].k),
+                write.addr.eq(flags.k),
+                write.data.eq(Cat(new)),
+                write.en.eq(valid),
+            ]
+            m.d.sync += held.eq(read.data)
+            parts = [held[j * width : (j + 1) * width] for j in range(len(acc))]
+            old = [p.as_signed() if shape.signed else p for p in parts]
+        for a, b, t, o in zip(acc, new, terms, old, strict=True):
+            # The term first: then one LUT per bit holds the adder and the clear.
+            m.d.comb += b.eq(t + Mux(flags.first, Const(0, shape), o))
+            with m.If(valid):
+                m.d.sync += a.eq(b)
+        return Cat(*acc)
