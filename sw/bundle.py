@@ -88,14 +88,14 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            raise BundleError("network.yaml: expected no YAML aliases, got one")
+            raise BundleError("expected no YAML aliases, got one")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(k, deep=True) for k, _ in node.value]  # type: ignore[no-untyped-call]
         for key in keys:
             if not isinstance(key, str) or keys.count(key) > 1:
-                raise BundleError(f"network.yaml: expected distinct text keys, got {key!r}")
+                raise BundleError(f"expected distinct text keys, got {key!r}")
         return super().construct_mapping(node, deep)
 
 
@@ -106,8 +106,10 @@ def read_yaml(path: Path, limit: int = LIMIT_YAML) -> Any:
     """
     try:
         if path.stat().st_size > limit:
-            raise BundleError(f"{path.name}: expected at most {limit} bytes, got {path.stat().st_size}")
+            raise BundleError(f"expected at most {limit} bytes, got {path.stat().st_size}")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except BundleError as error:
+        raise BundleError(f"{path.name}: {error}") from None
     except FileNotFoundError:
         raise BundleError(f"{path.parent}: expected a bundle directory with {path.name}, found none") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,77 @@
+"""Baselines: the counted work of conventional networks of the same task.
+
+So far the dense point-neuron multilayer perceptron. Recurrent baselines (RNN, LSTM) belong here: a function that
+returns counts by kind, as `dense` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from apical.sw.counting import bits_of, move, no_counts, update_law
+from apical.sw.laws import Relu
+from apical.sw.network import Network
+from apical.sw.ranges import Interval
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the dense baseline.
+
+    :param passes: ``single``: one pass per sample, the whole input as 8-bit values at once (a static image needs no
+        more); ``tick``: a pass per tick, for inputs that change with time.
+    :param precision: of weights, values and sums.
+    :param accumulators: ``memory``: the event datapath's own way, each multiply-accumulate reads and writes its sum;
+        ``register``: an output-stationary engine, sums stay in registers and cost nothing (best for the dense side).
+    """
+
+    name: str
+    passes: Literal["single", "tick"]
+    precision: Literal["int8", "fp32"]
+    accumulators: Literal["memory", "register"]
+
+
+VARIANTS = (
+    Variant("int8, one pass", "single", "int8", "memory"),
+    Variant("int8, one pass, sums in registers", "single", "int8", "register"),
+    Variant("int8, a pass per tick", "tick", "int8", "memory"),
+    Variant("fp32, one pass", "single", "fp32", "memory"),
+    Variant("fp32, a pass per tick", "tick", "fp32", "memory"),
+)
+
+
+def dense(network: Network, samples: int, ticks: int, variant: Variant) -> dict[str, int]:
+    """Counted work of the dense point-neuron MLP with the network's layer sizes, every value sent.
+
+    Each delay-0 projection is a dense layer of sources × targets multiply-accumulates; all compartments of a population
+    sum into one point neuron, ReLU with bias. Delayed projections (recurrence) have no counterpart in an MLP and are
+    left out.
+
+    :returns: counts by kind of the whole run, as `apical.sw.energy.counts`.
+    """
+    out = no_counts()
+    passes = samples * (ticks if variant.passes == "tick" else 1)
+    weight_bits = 8 if variant.precision == "int8" else 32
+    prefix = "" if variant.precision == "int8" else "fp32_"
+    fed: set[str] = set()
+    for population in network.populations:
+        layers = [p for p in network.incoming(population.name) if p.delay == 0]
+        fan_in = sum(network.nodes[p.source].size for p in layers)
+        # 8 × 8 bits: |weight| <= 128, 0 <= value <= 255
+        sums = bits_of(Interval(-128 * 255 * fan_in, 127 * 255 * fan_in)) if variant.precision == "int8" else 32
+        macs = fan_in * population.size * passes
+        updates = population.size * passes
+        out["synaptic_operation"] += macs
+        move(out, "weight_read", macs, weight_bits)
+        out[f"{prefix}add"] += macs
+        out[f"{prefix}multiply"] += macs
+        if variant.accumulators == "memory":
+            move(out, "accumulator_read", macs + updates, sums)
+            move(out, "accumulator_write", macs + updates, sums)
+        update_law(out, Relu(), updates)
+        move(out, "parameter_read", updates, sums)  # the bias
+        out["event_sent"] += updates
+        fed |= {p.source for p in layers}
+    out["event_received"] = passes * sum(i.size for i in network.inputs if i.name in fed)
+    return out

@@ -1,0 +1,214 @@
+"""Kinds of counted work, and the one formula that derives them from a run's counters.
+
+The formula is the same for golden and RTL. Operations of a law are counted on the law's own text, by `CountingOps`, a
+backend of the ops protocol that computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from apical.sw.laws import Law
+from apical.sw.network import Network, Population
+from apical.sw.ranges import Interval
+
+KINDS: dict[str, str] = {
+    "synaptic_operation": "one event reaching one target, as a whole",
+    "weight_read": "weight word read",
+    "add": "integer addition into an accumulator",
+    "multiply": "integer weight × value, only where events are graded",
+    "fp32_add": "32-bit floating-point addition (baselines)",
+    "fp32_multiply": "32-bit floating-point multiplication (baselines)",
+    "accumulator_read": "accumulator word read",
+    "accumulator_write": "accumulator word written",
+    "law_update": "one neuron, one tick, as a whole; by law",
+    "law_add": "addition, subtraction or absolute value within a law",
+    "law_multiply": "multiplication within a law (a decay, a square)",
+    "law_compare": "comparison within a law; a clip is two",
+    "law_table_read": "table look-up within a law",
+    "state_read": "neuron state word read",
+    "state_write": "neuron state word written",
+    "parameter_read": "per-neuron parameter word read",
+    "event_sent": "event sent by a population",
+    "event_received": "event received from an input",
+    "weight_write": "weight word written (learning)",
+    "off_chip_word": "word moved to or from memory off the chip",
+}
+
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "synaptic_operation": (
+        "weight_read",
+        "add",
+        "multiply",
+        "fp32_add",
+        "fp32_multiply",
+        "accumulator_read",
+        "accumulator_write",
+    ),
+    "law_update": (
+        "law_add",
+        "law_multiply",
+        "law_compare",
+        "law_table_read",
+        "state_read",
+        "state_write",
+        "parameter_read",
+    ),
+}
+"""Composite kinds and what they contain; a technology prices one or the other, never both."""
+
+MEMORY = (
+    "weight_read",
+    "accumulator_read",
+    "accumulator_write",
+    "state_read",
+    "state_write",
+    "parameter_read",
+    "weight_write",
+    "off_chip_word",
+)
+"""Kinds that move words: counted in words and in bits."""
+
+
+class _Value:
+    """Any run-time value, as opposed to a constant of the law's text."""
+
+
+@dataclass
+class CountingOps:
+    """The ops protocol as a census: counts operations, computes nothing.
+
+    Shifts, selects and multiplications by a constant power of two are wires and multiplexers and count as nothing.
+    """
+
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"law_add": 0, "law_multiply": 0, "law_compare": 0, "law_table_read": 0}
+    )
+
+    def _one(self, kind: str, times: int = 1) -> _Value:
+        self.counts[kind] += times
+        return _Value()
+
+    def add(self, a: _Value | int, b: _Value | int) -> _Value:
+        return self._one("law_add")
+
+    def sub(self, a: _Value | int, b: _Value | int) -> _Value:
+        return self._one("law_add")
+
+    def mul(self, a: _Value | int, b: _Value | int) -> _Value:
+        constant = next((x for x in (a, b) if isinstance(x, int)), None)
+        wire = constant is not None and abs(constant).bit_count() <= 1
+        return self._one("law_multiply", 0 if wire else 1)
+
+    def shift(self, a: _Value, n: int) -> _Value:
+        return _Value()
+
+    def clip(self, a: _Value, low: int, high: int) -> _Value:
+        return self._one("law_compare", 2)
+
+    def gt(self, a: _Value | int, b: _Value | int) -> _Value:
+        return self._one("law_compare")
+
+    def ge(self, a: _Value | int, b: _Value | int) -> _Value:
+        return self._one("law_compare")
+
+    def select(self, condition: _Value, a: _Value | int, b: _Value | int) -> _Value:
+        return _Value()
+
+    def absolute(self, a: _Value) -> _Value:
+        return self._one("law_add")
+
+    def table(self, a: _Value, values: Sequence[int], low: int) -> _Value:
+        return self._one("law_table_read")
+
+
+def law_of(law: Law) -> dict[str, int]:
+    """Operations of one evaluation of a law's `step`: law_add, law_multiply, law_compare, law_table_read."""
+    ops = CountingOps()
+    law.step(
+        ops,
+        {name: _Value() for name in law.states()},
+        {name: _Value() for name in law.compartments},
+        {name: _Value() for name in law.parameters()},
+    )
+    return ops.counts
+
+
+def bits_of(interval: Interval) -> int:
+    """Two's complement bits that hold an interval (unsigned where it isn't negative); at least 1."""
+    if interval.low >= 0:
+        return max(interval.high.bit_length(), 1)
+    return max((-interval.low - 1).bit_length(), interval.high.bit_length() if interval.high > 0 else 0) + 1
+
+
+def no_counts() -> dict[str, int]:
+    """Zero of every kind but ``law_update``, which is counted by law."""
+    words = {kind: 0 for kind in KINDS if kind != "law_update"}
+    return words | {f"{kind} bits": 0 for kind in MEMORY}
+
+
+def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    """Sum by kind."""
+    return {kind: a.get(kind, 0) + b.get(kind, 0) for kind in (*a, *(k for k in b if k not in a))}
+
+
+def move(counts: dict[str, int], kind: str, words: int, bits: int) -> None:
+    """Count `words` words of `bits` bits each."""
+    counts[kind] += words
+    counts[f"{kind} bits"] += words * bits
+
+
+def update_law(counts: dict[str, int], law: Law, updates: int) -> None:
+    """Count law evaluations: the update by law, and the operations in the law's text."""
+    key = f"law_update:{law.name}"
+    counts[key] = counts.get(key, 0) + updates
+    for kind, each in law_of(law).items():
+        counts[kind] += updates * each
+
+
+def counts_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, int]:
+    """Work of one population with its incoming projections; docs/reference/energy.md gives it as equations.
+
+    :param counters: as in `apical.sw.golden.Trace`; learning and off-chip counters are optional.
+    :raises KeyError: a counter is missing.
+    """
+    out = no_counts()
+    accumulator = {c: bits_of(i) for c, i in network.currents(population).items()}
+    received: dict[str, int] = {}
+    for p in network.incoming(population.name):
+        source = network.nodes[p.source]
+        events = counters[f"projection {p.name}: events"]
+        operations = events * population.size
+        out["synaptic_operation"] += operations
+        move(out, "weight_read", operations, p.weight_bits)
+        out["add"] += operations
+        if source.value_range != (0, 1):
+            out["multiply"] += operations
+        move(out, "accumulator_read", operations, accumulator[p.compartment])
+        move(out, "accumulator_write", operations, accumulator[p.compartment])
+        if p.source in {i.name for i in network.inputs} and _counts_input(network, p.name, p.source, counters):
+            received[p.source] = events
+        move(out, "weight_write", counters.get(f"projection {p.name}: weight writes", 0), p.weight_bits)
+        move(out, "off_chip_word", counters.get(f"projection {p.name}: off-chip words", 0), p.weight_bits)
+    out["event_received"] = sum(received.values())
+    updates = counters[f"population {population.name}: updates"]
+    for bits in accumulator.values():  # the law reads each compartment's sum and clears it
+        move(out, "accumulator_read", updates, bits)
+        move(out, "accumulator_write", updates, bits)
+    update_law(out, population.law, updates)
+    for fmt in population.law.states().values():
+        move(out, "state_read", updates, fmt.bits)
+        move(out, "state_write", updates, fmt.bits)
+    for array in population.params.values():
+        if array.shape[0] > 1:  # a shared one is a constant
+            move(out, "parameter_read", updates, bits_of(Interval(int(array.min()), int(array.max()))))
+    out["event_sent"] = counters[f"population {population.name}: events"]
+    return out
+
+
+def _counts_input(network: Network, projection: str, source: str, counters: Mapping[str, int]) -> bool:
+    """True for the one projection that stands for its input's events: the first of those that integrated most."""
+    names = [p.name for p in network.outgoing(source)]
+    most = max(counters[f"projection {name}: events"] for name in names)
+    return projection == next(name for name in names if counters[f"projection {name}: events"] == most)
