@@ -1,0 +1,204 @@
+"""Open flow for ECP5 boards: Yosys, nextpnr, bitstream; and the timing of a lone population.
+
+Every step's files are kept by content hash in the cache and copied to the user's folder: Verilog, constraints, logs,
+the timing report and the bitstream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apical.hw import tools
+from apical.hw.boards import Board, Pin
+from apical.sw.bundle import write_directory
+
+_VERSION = 1  # of the cached folders
+Steps = Callable[[int, int, str], None]
+
+# nextpnr-ecp5's option by device; the bitstream's ID code follows from it.
+_DEVICES = {
+    "LFE5U-12F": "--12k",
+    "LFE5U-25F": "--25k",
+    "LFE5U-45F": "--45k",
+    "LFE5U-85F": "--85k",
+    "LFE5UM5G-25F": "--um5g-25k",
+    "LFE5UM5G-45F": "--um5g-45k",
+    "LFE5UM5G-85F": "--um5g-85k",
+}
+
+
+class FlowError(ValueError):
+    """A board or report that the open flow can't use."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Result of place and route.
+
+    :param fmax_mhz: highest frequency of the design's slowest clock; `clocks` has each clock's.
+    :param target_mhz: frequency that the slowest clock has to reach.
+    :param lut: LUT4 in all (logic, carry, LUT RAM), as nextpnr counts its COMB cells.
+    :param critical: the slowest path, one text per hop: ``delay ns, kind, from cell.port to cell.port``.
+    :param files: everything that was kept, in its folder.
+    """
+
+    fmax_mhz: float
+    target_mhz: float
+    clocks: Mapping[str, float]
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    critical: tuple[str, ...]
+    bitstream: Path | None
+    files: tuple[Path, ...]
+    seconds: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        """The clock closes timing."""
+        return self.fmax_mhz >= self.target_mhz
+
+    def summary(self) -> dict[str, Any]:
+        """The keys of ``apical synth --json``."""
+        return {
+            "lut": self.lut,
+            "ff": self.ff,
+            "dsp": self.dsp,
+            "bram": self.bram,
+            "uram": 0,
+            "fmax_mhz": round(self.fmax_mhz, 2),
+            "bitstream": str(self.bitstream) if self.bitstream else None,
+            "files": [str(f) for f in self.files],
+        }
+
+
+def constraints(pins: Mapping[str, Pin], clocks_mhz: Mapping[str, float]) -> str:
+    """LPF text: sites and I/O buffers of the ports, frequencies of the clock ports."""
+    lines = []
+    for port, pin in pins.items():
+        lines.append(f'LOCATE COMP "{port}" SITE "{pin.ball}";')
+        lines.append(f'IOBUF PORT "{port}" PULLMODE={pin.pull} IO_TYPE={pin.standard};')
+    lines += [f'FREQUENCY PORT "{port}" {mhz:.6f} MHZ;' for port, mhz in clocks_mhz.items()]
+    return "\n".join(lines) + "\n"
+
+
+def parse_report(text: str, clock: str | None = None) -> dict[str, Any]:
+    """Figures of nextpnr's JSON report: ``clocks``, ``fmax_mhz``, ``target_mhz``, ``lut``, ``ff``, ``dsp``, ``bram``,
+    ``critical``. `clock` limits the search to clocks whose name has that text.
+
+    :raises FlowError: not such a report, or it has no clock.
+    """
+    try:
+        report = json.loads(text)
+        clocks = {name: (float(c["achieved"]), float(c["constraint"])) for name, c in report["fmax"].items()}
+        used = {name: int(u["used"]) for name, u in report["utilization"].items()}
+        paths = report.get("critical_paths", [])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FlowError(f"nextpnr report: expected fmax and utilization, got {type(error).__name__}: {error}") from None
+    chosen = {n: c for n, c in clocks.items() if clock is None or clock in n}
+    if not chosen:
+        raise FlowError(f"nextpnr report: expected a clock{f' {clock!r}' if clock else ''}, got {sorted(clocks)}")
+    slowest = min(chosen, key=lambda n: chosen[n][0] / chosen[n][1])
+    critical: list[str] = []
+    for path in paths:
+        if path["from"].split()[-1] == slowest and path["to"].split()[-1] == slowest:
+            for hop in path["path"]:
+                ends = " to ".join(f"{hop[e]['cell']}.{hop[e].get('port', '')}" for e in ("from", "to"))
+                critical.append(f"{hop['delay']:.2f} ns, {hop['type']}, {ends}")
+            break
+    return {
+        "clocks": {n: a for n, (a, _) in clocks.items()},
+        "fmax_mhz": chosen[slowest][0],
+        "target_mhz": chosen[slowest][1],
+        "lut": used.get("TRELLIS_COMB", 0),
+        "ff": used.get("TRELLIS_FF", 0),
+        "dsp": used.get("MULT18X18D", 0),
+        "bram": used.get("DP16KD", 0),
+        "critical": critical,
+    }
+
+
+def _synthesis_script(top: str) -> str:
+    return f"read_verilog -sv top.v\nsynth_ecp5 -top {top} -json netlist.json\n"
+
+
+def place(
+    verilog: str,
+    top: str,
+    board: Board,
+    lpf: str,
+    frequency_mhz: float,
+    *,
+    seed: int = 1,
+    bitstream: bool = True,
+    extra: Mapping[str, str] | None = None,
+    progress: Steps | None = None,
+) -> Path:
+    """Synthesize, place, route and pack; the folder of the results, kept by content hash.
+
+    :param frequency_mhz: what nextpnr aims at; missing it is reported, not an error (see `Placed.met`).
+    :param extra: further text files to keep in the folder, by name.
+    :param progress: called with (step, steps, name) before each step.
+    :raises ToolMissing: a program isn't there. :raises ToolFailed: a program refused the design.
+    """
+    if board.device not in _DEVICES:
+        raise FlowError(f"board {board.name}: expected a device of {sorted(_DEVICES)}, got {board.device!r}")
+    if not re.fullmatch(r"[A-Za-z_]\w*", top):
+        raise FlowError(f"top: expected the name of a module, got {top!r}")
+    names = ("yosys", "nextpnr-ecp5", "ecppack")[: 3 if bitstream else 2]
+    options = [_DEVICES[board.device], "--package", board.package, "--speed", board.speed_grade]
+    options += ["--freq", f"{frequency_mhz:g}", "--seed", str(seed), "--timing-allow-fail"]
+    commands = {
+        "synthesis": [*tools.find("yosys"), "-s", "synth.ys"],
+        "place and route": [
+            *tools.find("nextpnr-ecp5"),
+            *options,
+            *("--json", "netlist.json", "--lpf", "top.lpf", "--report", "report.json"),
+            *(("--textcfg", "top.config") if bitstream else ()),
+        ],
+    }
+    if bitstream:
+        commands["bitstream"] = [*tools.find("ecppack"), "--compress", "--input", "top.config", "--bit", "top.bit"]
+    inputs = {"top.v": verilog, "top.lpf": lpf, "synth.ys": _synthesis_script(top), **(extra or {})}
+    versions = [tools.version(name) for name in names]
+    key_parts = [str(_VERSION), *versions, *options, str(bitstream), json.dumps(inputs, sort_keys=True)]
+    folder = tools.cache_directory() / "ecp5" / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
+    if (folder / "report.json").is_file():
+        return folder
+
+    def fill(work: Path) -> None:
+        for name, text in inputs.items():
+            (work / name).write_text(text, encoding="utf-8")
+        for step, (name, argv) in enumerate(commands.items()):
+            if progress is not None:
+                progress(step, len(commands), name)
+            tools.run_tool(argv, work, work / f"{name.replace(' ', '_')}.log")
+        for name in ("netlist.json", "top.config"):  # large, and made again by the kept inputs
+            (work / name).unlink(missing_ok=True)
+
+    write_directory(folder, fill)
+    return folder
+
+
+def collect(folder: Path, out: Path | None = None, clock: str | None = None) -> Placed:
+    """Result of a folder made by `place`, copied to `out` where given."""
+    if out is not None:
+
+        def fill(work: Path) -> None:
+            for path in folder.iterdir():
+                shutil.copyfile(path, work / path.name)
+
+        write_directory(out, fill)
+    where = out or folder
+    figures = parse_report((where / "report.json").read_text(encoding="utf-8"), clock)
+    bit = where / "top.bit"
+    figures["critical"] = tuple(figures["critical"])
+    return Placed(**figures, bitstream=bit if bit.is_file() else None, files=tuple(sorted(where.iterdir())))
