@@ -11,12 +11,11 @@ import math
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Lanes, Manifest, MonitorPort, StreamPort
 from apical.hw.events import EventLayout, Fork
 from apical.hw.population import PopulationUnit
-from apical.sw.network import Input, Network, NetworkError
+from apical.sw.network import Input, Network
 
 
 class HardwareError(ValueError):
@@ -41,7 +40,8 @@ def check_options(network: Network, options: HardwareOptions) -> None:
             raise HardwareError(f"{where}: expected lanes, got none")
         if not 1 <= lanes.neuron <= lanes.synapse <= 4096 or lanes.synapse % lanes.neuron:
             raise HardwareError(
-                f"{where}: expected neuron lanes that divide 1 to 4096 synapse lanes, got {lanes.neuron} and {lanes.synapse}"
+                f"{where}: expected neuron lanes that divide 1 to 4096 synapse lanes, got {lanes.neuron} and "
+                f"{lanes.synapse}"
             )
         if not _power_of_two(lanes.event) or lanes.neuron % lanes.event:
             raise HardwareError(
@@ -56,7 +56,8 @@ def check_options(network: Network, options: HardwareOptions) -> None:
     for q in network.projections:
         if q.delay:
             raise HardwareError(
-                f"projection {q.name!r}: delays of 1 tick and more run in golden and training; the hardware has none yet"
+                f"projection {q.name!r}: delays of 1 tick and more run in golden and training; "
+                "the hardware has none yet"
             )
 
 

@@ -21,8 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value
-
+from amaranth.hdl import Array, Cat, Const, Mux, Shape, Signal, Value
 from apical.sw.ranges import Interval, IntervalOps
 
 ANY_STAGE = -1

@@ -13,7 +13,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
-class EventLayout(data.StructLayout):
+class EventLayout(data.StructLayout):  # type: ignore[misc]
     """Payload of a beat: keep[E], rows[E], values[E] (absent for spikes), last, final.
 
     :param size: number of sources.

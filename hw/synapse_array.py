@@ -18,7 +18,6 @@ import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
-
 from apical.hw.arithmetic import shape_of
 from apical.hw.design import Lanes
 from apical.hw.events import EventLayout
@@ -40,7 +39,7 @@ def pack_words(values: IntArray, bits: int) -> list[int]:
 
 def base_latency(layout: EventLayout) -> int:
     """Cycles from `go` to the first sums: address, memory, weight, [product], tree, accumulator."""
-    return 4 + (0 if layout.binary else 1) + (layout.lanes - 1).bit_length()
+    return 4 + (0 if layout.binary else 1) + int(layout.lanes - 1).bit_length()
 
 
 class SynapseArray(wiring.Component):  # type: ignore[misc]
@@ -167,8 +166,9 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         terms: list[list[Signal]] = [[] for _ in range(n)]  # per neuron lane, one term per event lane
         for i, (a, v) in enumerate(zip(address, value, strict=True)):
             words = self.memory_words(g, i)
-            style = "block" if len(words) >= BLOCK_RAM_ROWS else "distributed"
-            bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs={"ram_style": style})
+            # Small banks: the synthesizer chooses (logic or LUT RAM).
+            attrs = {"ram_style": "block"} if len(words) >= BLOCK_RAM_ROWS else {}
+            bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs=attrs)
             m.submodules[f"bank{g}_{i}"] = bank
             port = bank.read_port()
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)

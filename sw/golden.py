@@ -44,7 +44,7 @@ class Trace:
     @property
     def samples(self) -> int:
         """Number of samples."""
-        return next(iter(self.values.values())).shape[0]
+        return int(next(iter(self.values.values())).shape[0])
 
 
 def check_input(network: Network, x: np.ndarray) -> IntArray:
@@ -141,7 +141,9 @@ def _run_batch(network: Network, x: IntArray, states: bool) -> tuple[dict[str, T
     cells = [_Cell(network, p) for name in network.order for p in network.populations if p.name == name]
     values = {name: torch.from_numpy(part).to(torch.float32) for name, part in split_input(network, x).items()}
     state = {c.population.name: c.start(samples) for c in cells}
-    history: dict[str, dict[str, list[Tensor]]] = {c.population.name: {k: [] for k in c.population.initial} for c in cells}
+    history: dict[str, dict[str, list[Tensor]]] = {
+        c.population.name: {k: [] for k in c.population.initial} for c in cells
+    }
 
     def tick_of(cell: _Cell, currents: dict[str, Tensor]) -> Tensor:
         name = cell.population.name
@@ -191,7 +193,7 @@ def run(
     began = time.perf_counter()
     collected: dict[str, list[IntArray]] = {p.name: [] for p in network.populations}
     kept: dict[str, dict[str, list[IntArray]]] = {p.name: {k: [] for k in p.initial} for p in network.populations}
-    counters = {f"projection {p.name}: events": 0 for p in network.projections}
+    counters = {f"projection {q.name}: events": 0 for q in network.projections}
     ticks = x.shape[1]
     with torch.no_grad():
         for part in _batches(x.shape[0], batch):
@@ -200,9 +202,9 @@ def run(
                 collected[name].append(values[name].numpy().astype(np.int64))
                 for k, v in history.get(name, {}).items():
                     kept[name][k].append(v.numpy().astype(np.int64))
-            for p in network.projections:
-                delivered = values[p.source][:, : max(ticks - p.delay, 0)]
-                counters[f"projection {p.name}: events"] += int(torch.count_nonzero(delivered))
+            for q in network.projections:
+                delivered = values[q.source][:, : max(ticks - q.delay, 0)]
+                counters[f"projection {q.name}: events"] += int(torch.count_nonzero(delivered))
             if progress is not None:
                 progress(part.stop, x.shape[0])
     out = {name: np.concatenate(parts) for name, parts in collected.items()}

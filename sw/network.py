@@ -212,10 +212,8 @@ class Network:
         _ = self.order, self.ranges
 
     def _check_names(self) -> None:
-        for what, names in (
-            ("node", [n.name for n in (*self.inputs, *self.populations)]),
-            ("projection", [p.name for p in self.projections]),
-        ):
+        nodes = [i.name for i in self.inputs] + [p.name for p in self.populations]
+        for what, names in (("node", nodes), ("projection", [p.name for p in self.projections])):
             seen: set[str] = set()
             for name in names:
                 if name in seen:
@@ -241,7 +239,9 @@ class Network:
     @cached_property
     def nodes(self) -> dict[str, Node]:
         """Inputs and populations by name."""
-        return {n.name: n for n in (*self.inputs, *self.populations)}
+        out: dict[str, Node] = {i.name: i for i in self.inputs}
+        out.update({p.name: p for p in self.populations})
+        return out
 
     def incoming(self, population: str) -> list[Projection]:
         """Projections onto a population, in the network's order."""
@@ -262,7 +262,9 @@ class Network:
         while waiting:
             ready = [name for name, sources in waiting.items() if sources <= done]
             if not ready:
-                raise NetworkError(f"populations {sorted(waiting)} form a cycle of delay 0; give one projection delay 1")
+                raise NetworkError(
+                    f"populations {sorted(waiting)} form a cycle of delay 0; give one projection delay 1"
+                )
             for name in ready:
                 del waiting[name]
                 done.add(name)
