@@ -11,6 +11,7 @@ import math
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Lanes, Manifest, MonitorPort, StreamPort
 from apical.hw.events import EventLayout, Fork

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Mux, Shape, Signal, Value
+
 from apical.sw.ranges import Interval, IntervalOps
 
 ANY_STAGE = -1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
+
 from apical.sw.bundle import BundleError, read_yaml
 
 

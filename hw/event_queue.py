@@ -10,6 +10,7 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from apical.hw.arithmetic import shape_of
 from apical.hw.events import EventLayout
 from apical.hw.neuron_array import NeuronArray

@@ -13,6 +13,7 @@ import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from apical.hw.arithmetic import ANY_STAGE, AmaranthOps, Wire, shape_of
 from apical.hw.design import Lanes
 from apical.sw.network import IntArray, Population

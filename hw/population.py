@@ -9,6 +9,7 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout

@@ -18,6 +18,7 @@ import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from apical.hw.arithmetic import shape_of
 from apical.hw.design import Lanes
 from apical.hw.events import EventLayout
@@ -70,7 +71,8 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     @cached_property
     def latency(self) -> int:
         """Cycles from `go` to the first sums."""
-        return base_latency(self.layout) + self.extra_delay
+        cycles: int = base_latency(self.layout) + self.extra_delay
+        return cycles
 
     @property
     def zero_row(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from amaranth.back import verilog
 from amaranth.hdl import Fragment
+
 from apical.hw.accelerator import Top, lanes_of
 from apical.hw.design import Design, HardwareOptions
 from apical.sw.network import Network

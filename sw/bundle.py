@@ -107,7 +107,7 @@ def read_yaml(path: Path, limit: int = LIMIT_YAML) -> Any:
     try:
         if path.stat().st_size > limit:
             raise BundleError(f"expected at most {limit} bytes, got {path.stat().st_size}")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except BundleError as error:
         raise BundleError(f"{path.name}: {error}") from None
     except FileNotFoundError:
