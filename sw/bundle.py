@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -34,7 +35,7 @@ class BundleError(ValueError):
 
 
 class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Array(_Strict):
@@ -107,6 +108,8 @@ def read_yaml(path: Path, limit: int = LIMIT_YAML) -> Any:
     try:
         if path.stat().st_size > limit:
             raise BundleError(f"expected at most {limit} bytes, got {path.stat().st_size}")
+        if not path.is_file():
+            raise BundleError("expected a plain file")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except BundleError as error:
         raise BundleError(f"{path.name}: {error}") from None
@@ -114,27 +117,39 @@ def read_yaml(path: Path, limit: int = LIMIT_YAML) -> Any:
         raise BundleError(f"{path.parent}: expected a bundle directory with {path.name}, found none") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path.name}: can't be read: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates, endless digits
         raise BundleError(f"{path.name}: not YAML: {str(error).splitlines()[0]}") from None
 
 
-def write_directory(final: Path, fill: Callable[[Path], None]) -> None:
-    """Write a directory under a temporary name by `fill`, then move it to `final` (replacing it).
+def _check_replaceable(old: Path, new: Path) -> None:
+    """Refuse to replace a folder that holds anything else than what is written: it may be someone's home."""
+    names = {p.name for p in old.iterdir()} if old.is_dir() else {f"{old.name}, a file"}
+    if other := sorted(names - {p.name for p in new.iterdir()}):
+        raise BundleError(f"{old}: expected a new folder or an older one of the same kind, found {other[0]!r} in it")
 
-    Where anything fails, nothing half-written is left under the final name and an older directory stays.
+
+def write_directory(final: Path, fill: Callable[[Path], None]) -> None:
+    """Write a directory under a temporary name by `fill`, then move it to `final`.
+
+    An older directory there is replaced where all that it holds is among what is written. Where anything fails,
+    nothing half-written is left under the final name and an older directory stays.
+
+    :raises BundleError: `final` holds other things.
     """
+    final = final.resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         fill(temporary)
         temporary.chmod(0o755)
         if final.exists():
+            _check_replaceable(final, temporary)
             old = Path(tempfile.mkdtemp(prefix=f".{final.name}.old.", dir=final.parent))
-            os.replace(final, old / "was")
-            os.replace(temporary, final)
+            final.replace(old / "was")
+            temporary.replace(final)
             shutil.rmtree(old)
         else:
-            os.replace(temporary, final)
+            temporary.replace(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -147,7 +162,7 @@ def write_file(final: Path, data: bytes | str) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data.encode() if isinstance(data, str) else data)
         Path(name).chmod(0o644)
-        os.replace(name, final)
+        Path(name).replace(final)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -241,6 +256,17 @@ def save(network: Network, path: Path, recipe: Mapping[str, str | int | float | 
     return identity(network)
 
 
+def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type that a `.npy` file claims, without reading (or allocating) its content."""
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"format version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        return shape, dtype
+
+
 def _load_array(folder: Path, spec: _Array, where: str) -> IntArray:
     path = folder / "arrays" / spec.file
     if path.is_symlink() or not path.is_file():
@@ -248,16 +274,18 @@ def _load_array(folder: Path, spec: _Array, where: str) -> IntArray:
     if path.stat().st_size > LIMIT_ARRAY:
         raise BundleError(f"{where}: arrays/{spec.file} has {path.stat().st_size} bytes, more than {LIMIT_ARRAY}")
     try:
-        array = np.load(path, allow_pickle=False)
+        shape, dtype = _npy_header(path)
+        fits = dtype.kind in "iuf" and path.stat().st_size >= dtype.itemsize * math.prod(shape)
+        array = np.load(path, allow_pickle=False) if fits else np.zeros(0, np.int8)
     except (ValueError, OSError, EOFError) as error:
         raise BundleError(f"{where}: arrays/{spec.file} is not a plain .npy array: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "i":
-        kind = getattr(array, "dtype", type(array).__name__)
-        nan = isinstance(array, np.ndarray) and array.dtype.kind == "f" and bool(np.isnan(array).any())
-        raise BundleError(f"{where}: expected integers ({spec.dtype}), got {kind}{' with NaN' if nan else ''}")
-    if list(array.shape) != spec.shape or array.dtype.name != spec.dtype:
+    if dtype.kind != "i":
+        nan = " with NaN" if dtype.kind == "f" and bool(np.isnan(array).any()) else ""
+        raise BundleError(f"{where}: expected integers ({spec.dtype}), got {dtype}{nan}")
+    if not fits or list(shape) != spec.shape or dtype.name != spec.dtype:
+        short = "" if fits else ", more than the file holds"
         raise BundleError(
-            f"{where}: expected {spec.dtype} of shape {spec.shape}, got {array.dtype.name} of shape {list(array.shape)}"
+            f"{where}: expected {spec.dtype} of shape {spec.shape}, got {dtype.name} of shape {list(shape)}{short}"
         )
     if _hash(array) != spec.sha256:
         raise BundleError(f"{where}: arrays/{spec.file} doesn't have the SHA-256 that network.yaml states")
@@ -268,7 +296,7 @@ def _parse(path: Path) -> _Bundle:
     raw = read_yaml(path / "network.yaml")
     if not isinstance(raw, dict):
         raise BundleError(f"network.yaml: expected a mapping, got {type(raw).__name__}")
-    if raw.get("apical_bundle") != VERSION:
+    if type(raw.get("apical_bundle")) is not int or raw["apical_bundle"] != VERSION:
         raise BundleError(f"network.yaml: expected apical_bundle: {VERSION}, got {raw.get('apical_bundle')!r}")
     try:
         return _Bundle.model_validate(raw)
@@ -287,6 +315,8 @@ def load(path: Path) -> Network:
     bundle = _parse(path)
     specs = [a for p in bundle.populations for a in (*p.params.values(), *p.initial.values())]
     named = {a.file for a in (*specs, *(p.weights for p in bundle.projections))}
+    if (path / "arrays").is_symlink():
+        raise BundleError("arrays: expected a folder of the bundle, got a link")
     present = {f.name for f in (path / "arrays").iterdir()} if (path / "arrays").is_dir() else set()
     if extra := sorted(present - named):
         raise BundleError(f"arrays/{extra[0]}: an extra file that network.yaml doesn't name")
