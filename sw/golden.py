@@ -1,14 +1,17 @@
 """The golden model: the network's integer semantics, exact, batched.
 
-Sums are float matrix products, exact because every partial sum is bounded below 2^24 (float32) or 2^53 (float64);
-laws run in int32 or int64, as the width analysis proves sufficient.
+Sums are matrix products: of 8-bit integers with 32-bit sums where weights and events fit and the machine's kernel is
+exact (tested once), else of floats, exact because every partial sum is bounded below 2^24 (float32) or 2^53
+(float64). Laws run in int32 or int64, as the width analysis proves sufficient.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +27,7 @@ Progress = Callable[[int, int], None]
 class Trace:
     """What a run of a network produced, by golden or by RTL.
 
-    :param values: per population, [samples, ticks, neurons]: what each neuron sent (0: nothing).
+    :param values: per population, [samples, ticks, neurons], any integer type: what each neuron sent (0: nothing).
     :param states: per population and state, [samples, ticks, neurons], after each tick; empty unless asked for.
     :param outputs: per output population, the same array as it left the chip (for golden: equal to `values`).
     :param counters: ``population NAME: events``, ``population NAME: updates``, ``projection NAME: events``; totals
@@ -33,10 +36,10 @@ class Trace:
     :param engine: what produced it.
     """
 
-    values: dict[str, IntArray]
-    outputs: dict[str, IntArray]
+    values: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
     counters: dict[str, int]
-    states: dict[str, dict[str, IntArray]] = field(default_factory=dict)
+    states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     cycles: int | None = None
     seconds: float = 0.0
     engine: str = "golden"
@@ -47,7 +50,7 @@ class Trace:
         return int(next(iter(self.values.values())).shape[0])
 
 
-def check_input(network: Network, x: np.ndarray) -> IntArray:
+def check_input(network: Network, x: np.ndarray) -> np.ndarray:
     """Validate `x` of shape [samples, ticks, inputs] against the inputs' formats.
 
     :raises NetworkError: wrong rank, size, type, or a value that an input can't carry, naming the first one.
@@ -67,10 +70,10 @@ def check_input(network: Network, x: np.ndarray) -> IntArray:
                 f"channel {i}"
             )
         start += node.size
-    return x.astype(np.int64, copy=False)
+    return x
 
 
-def split_input(network: Network, x: IntArray) -> dict[str, IntArray]:
+def split_input(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
     """Each input's part of `x`."""
     out, start = {}, 0
     for node in network.inputs:
@@ -93,6 +96,39 @@ def decode(network: Network, trace: Trace) -> IntArray | None:
     return np.asarray(score.argmax(axis=1), dtype=np.int64)
 
 
+@cache
+def _bytes_are_exact() -> bool:
+    """Does this machine's 8-bit matrix product keep every sum? Some older vector units saturate pairs of products."""
+    ends = torch.tensor([-128, 127], dtype=torch.int8)
+    pick = torch.Generator().manual_seed(0)
+    try:
+        for rows, inner, columns in ((33, 784, 40), (1, 5, 3)):
+            a = ends[torch.randint(0, 2, (rows, inner), generator=pick)]
+            b = ends[torch.randint(0, 2, (inner, columns), generator=pick)]
+            a[0], b[:, 0] = 127, 127
+            if not torch.equal(torch._int_mm(a, b).to(torch.int64), a.to(torch.int64) @ b.to(torch.int64)):
+                return False
+    except (RuntimeError, AttributeError):
+        return False
+    return True
+
+
+def _product_type(weights: IntArray, value_range: tuple[int, int], magnitude: int) -> torch.dtype | None:
+    """Fastest type whose product is exact; None where there is none."""
+    extremes = (*value_range, int(weights.min()), int(weights.max()))
+    if max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31 and _bytes_are_exact():
+        return torch.int8
+    if magnitude < 1 << 24:
+        return torch.float32
+    return torch.float64 if magnitude < 1 << 53 else None
+
+
+def _product(y: Tensor, weights: Tensor) -> Tensor:
+    """y @ weights, [rows, sources] by [sources, targets], in the weights' type."""
+    y = y.to(weights.dtype)
+    return torch._int_mm(y.contiguous(), weights) if weights.dtype == torch.int8 else y @ weights
+
+
 class _Cell:
     """One population's law, ready to run on tensors."""
 
@@ -104,10 +140,11 @@ class _Cell:
         self.weights: list[tuple[str, str, int, Tensor]] = []
         for p in network.incoming(population.name):
             magnitude = p.sum_interval(network.nodes[p.source].value_range).magnitude
-            if magnitude >= 1 << 53:
+            kind = _product_type(p.weights, network.nodes[p.source].value_range, magnitude)
+            if kind is None:
                 raise NetworkError(f"projection {p.name!r}: sums reach {magnitude}, beyond float64's exact 2^53")
-            kind = torch.float32 if magnitude < 1 << 24 else torch.float64
-            self.weights.append((p.source, p.compartment, p.delay, torch.from_numpy(p.weights.copy()).to(kind).T))
+            weights = torch.from_numpy(p.weights.copy()).to(kind).T
+            self.weights.append((p.source, p.compartment, p.delay, weights))
 
     def ops_step(self, state: dict[str, Tensor], currents: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         return self.population.law.step(self.ops, state, currents, self.params)
@@ -128,49 +165,80 @@ def _currents(cell: _Cell, sources: Mapping[str, Tensor], tick: int | None) -> d
             if tick < delay:
                 part = torch.zeros(y.shape[0], cell.population.size, dtype=cell.dtype)
             else:
-                part = (y[:, tick - delay].to(weights.dtype) @ weights).to(cell.dtype)
+                part = _product(y[:, tick - delay], weights).to(cell.dtype)
         else:
-            part = (y.reshape(-1, y.shape[2]).to(weights.dtype) @ weights).to(cell.dtype)
+            part = _product(y.reshape(-1, y.shape[2]), weights).to(cell.dtype)
             part = part.reshape(y.shape[0], y.shape[1], -1)
         out[compartment] = out[compartment] + part if compartment in out else part
     return out
 
 
-def _run_batch(network: Network, x: IntArray, states: bool) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    samples, ticks = x.shape[:2]
-    cells = [_Cell(network, p) for name in network.order for p in network.populations if p.name == name]
-    values = {name: torch.from_numpy(part).to(torch.float32) for name, part in split_input(network, x).items()}
-    state = {c.population.name: c.start(samples) for c in cells}
-    history: dict[str, dict[str, list[Tensor]]] = {
-        c.population.name: {k: [] for k in c.population.initial} for c in cells
-    }
+class _Runner:
+    """Cells in order, and the whole run's arrays, filled batch by batch."""
 
-    def tick_of(cell: _Cell, currents: dict[str, Tensor]) -> Tensor:
+    def __init__(self, network: Network, samples: int, ticks: int, states: bool) -> None:
+        self.network, self.states = network, states
+        by_name = {p.name: p for p in network.populations}
+        self.cells = [_Cell(network, by_name[name]) for name in network.order]
+        self.recurrent = any(q.delay for q in network.projections)
+        self.values = {
+            p.name: np.zeros((samples, ticks, p.size), _small_type(p.value_range)) for p in network.populations
+        }
+        self.history = {
+            p.name: {k: np.zeros((samples, ticks, p.size), np.int64) for k in p.initial}
+            for p in (network.populations if states else ())
+        }
+        self.counters = {f"projection {q.name}: events": 0 for q in network.projections}
+
+    def batch(self, x: np.ndarray, part: slice) -> None:
+        """Run samples `part` of the whole input."""
+        ticks = x.shape[1]
+        sources = {
+            node.name: torch.from_numpy(np.ascontiguousarray(piece, dtype=_small_type(node.value_range)))
+            for node, piece in zip(self.network.inputs, split_input(self.network, x[part]).values(), strict=True)
+        }
+        sources.update({name: torch.from_numpy(array[part]) for name, array in self.values.items()})
+        state = {c.population.name: c.start(part.stop - part.start) for c in self.cells}
+        if self.recurrent:
+            for t in range(ticks):
+                for c in self.cells:
+                    self._tick(c, state, _currents(c, sources, t), part, t)
+        else:
+            for c in self.cells:
+                all_ticks = _currents(c, sources, None)
+                for t in range(ticks):
+                    self._tick(c, state, {k: v[:, t] for k, v in all_ticks.items()}, part, t)
+        for q in self.network.projections:
+            delivered = sources[q.source][:, : max(ticks - q.delay, 0)].numpy()
+            self.counters[f"projection {q.name}: events"] += int(np.count_nonzero(delivered != 0))
+
+    def _tick(
+        self, cell: _Cell, state: dict[str, dict[str, Tensor]], currents: dict[str, Tensor], part: slice, t: int
+    ) -> None:
         name = cell.population.name
         state[name], value = cell.ops_step(state[name], currents)
-        if states:
+        self.values[name][part, t] = value.numpy()
+        if self.states:
             for k, v in state[name].items():
-                history[name][k].append(v)
-        return value
+                self.history[name][k][part, t] = v.numpy()
 
-    if any(p.delay for p in network.projections):
-        for c in cells:
-            values[c.population.name] = torch.zeros(samples, ticks, c.population.size, dtype=c.dtype)
-        for t in range(ticks):
-            for c in cells:
-                values[c.population.name][:, t] = tick_of(c, _currents(c, values, t))
-    else:
-        for c in cells:
-            all_ticks = _currents(c, values, None)
-            sent = [tick_of(c, {k: v[:, t] for k, v in all_ticks.items()}) for t in range(ticks)]
-            values[c.population.name] = torch.stack(sent, 1)
-    stacked = {n: {k: torch.stack(v, 1) for k, v in h.items()} for n, h in history.items()} if states else {}
-    return values, stacked
+    def trace(self, seconds: float) -> Trace:
+        """Everything that was run."""
+        for p in self.network.populations:
+            y = self.values[p.name]
+            self.counters[f"population {p.name}: events"] = int(np.count_nonzero(y != 0))
+            self.counters[f"population {p.name}: updates"] = int(y.size)
+        outputs = {name: self.values[name] for name in self.network.outputs}
+        return Trace(self.values, outputs, self.counters, self.history, seconds=seconds)
 
 
-def _batches(samples: int, size: int) -> Iterator[slice]:
-    for start in range(0, samples, size):
-        yield slice(start, min(start + size, samples))
+def _small_type(value_range: tuple[int, int]) -> type[np.signedinteger[Any]]:
+    """Smallest signed type that holds the values."""
+    low, high = value_range
+    for kind in (np.int8, np.int16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return kind
+    return np.int64
 
 
 def run(
@@ -191,26 +259,11 @@ def run(
     """
     x = check_input(network, x)
     began = time.perf_counter()
-    collected: dict[str, list[IntArray]] = {p.name: [] for p in network.populations}
-    kept: dict[str, dict[str, list[IntArray]]] = {p.name: {k: [] for k in p.initial} for p in network.populations}
-    counters = {f"projection {q.name}: events": 0 for q in network.projections}
-    ticks = x.shape[1]
+    runner = _Runner(network, x.shape[0], x.shape[1], states)
     with torch.no_grad():
-        for part in _batches(x.shape[0], batch):
-            values, history = _run_batch(network, x[part], states)
-            for name in collected:
-                collected[name].append(values[name].numpy().astype(np.int64))
-                for k, v in history.get(name, {}).items():
-                    kept[name][k].append(v.numpy().astype(np.int64))
-            for q in network.projections:
-                delivered = values[q.source][:, : max(ticks - q.delay, 0)]
-                counters[f"projection {q.name}: events"] += int(torch.count_nonzero(delivered))
+        for start in range(0, x.shape[0], batch):
+            part = slice(start, min(start + batch, x.shape[0]))
+            runner.batch(x, part)
             if progress is not None:
                 progress(part.stop, x.shape[0])
-    out = {name: np.concatenate(parts) for name, parts in collected.items()}
-    for p in network.populations:
-        counters[f"population {p.name}: events"] = int(np.count_nonzero(out[p.name]))
-        counters[f"population {p.name}: updates"] = x.shape[0] * ticks * p.size
-    state_arrays = {n: {k: np.concatenate(v) for k, v in h.items() if v} for n, h in kept.items()} if states else {}
-    outputs = {name: out[name] for name in network.outputs}
-    return Trace(out, outputs, counters, state_arrays, seconds=time.perf_counter() - began)
+    return runner.trace(time.perf_counter() - began)
