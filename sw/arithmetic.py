@@ -147,7 +147,8 @@ class TrainingOps:
 
     @staticmethod
     def _tensor(a: Tensor | int) -> Tensor:
-        return a if isinstance(a, Tensor) else torch.tensor(float(a))
+        # A float64 scalar holds any constant exactly and takes the type of the tensor that it meets.
+        return a if isinstance(a, Tensor) else torch.tensor(float(a), dtype=torch.float64)
 
     def add(self, a: Tensor | int, b: Tensor | int) -> Tensor:
         return self._tensor(a) + b
@@ -179,14 +180,18 @@ class TrainingOps:
         return self._compare(a, b, strict=False)
 
     def select(self, condition: Tensor, a: Tensor | int, b: Tensor | int) -> Tensor:
-        return torch.where(condition.detach() != 0, self._tensor(a).to(condition.dtype), self._tensor(b).to(condition))
+        """The chosen operand's gradient passes. The condition's passes only between two constants (a graded spike),
+        not at a reset, where it harms training (the usual detached reset)."""
+        if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+            return condition * (a - b) + b
+        return torch.where(condition.detach() != 0, self._tensor(a).to(condition), self._tensor(b).to(condition))
 
     def absolute(self, a: Tensor) -> Tensor:
         return a.abs()
 
     def table(self, a: Tensor, values: Sequence[int], low: int) -> Tensor:
         """Look-up; the gradient is the slope between the neighbouring entries."""
-        entries = torch.tensor([float(v) for v in values], dtype=a.dtype)
+        entries = torch.tensor([float(v) for v in values], dtype=a.dtype, device=a.device)
         index = (a.detach() - low).clamp(0, len(values) - 1).long()
         slope = entries[(index + 1).clamp(max=len(values) - 1)] - entries[(index - 1).clamp(min=0)]
         return entries[index] + (a - a.detach()) * (slope / 2)

@@ -1,0 +1,366 @@
+"""PyTorch modules that train under the integer rule: their forward pass is the network's integer semantics.
+
+Real-valued latent parameters are rounded to integers in every forward pass (the gradient passes straight through),
+so what training evaluates is what golden and the chip compute. Floats hold the integers; the width analysis of
+`apical.sw.ranges`, run on the declared bounds, chooses float32 (exact below 2^24) or float64 (below 2^53).
+
+Two scales join the real and the integer world: a population's `scale` (integer steps per real unit of current:
+its threshold of 1.0 is the integer `scale`), and a source's `unit` (event value that means 1.0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from apical.sw import network as graph
+from apical.sw.arithmetic import TrainingOps, round_straight_through
+from apical.sw.laws import Format, Law, Parameter
+from apical.sw.network import IntArray, Network, NetworkError
+from apical.sw.ranges import Interval, analyse
+from apical.sw.surrogate import Surrogate, triangle
+
+FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
+EDGE = 0.499  # latent weights may lie this far beyond the outermost integer, to which they round
+
+
+def _integers(x: Tensor) -> IntArray:
+    """A float tensor that holds integers, as an array."""
+    array: IntArray = x.detach().cpu().to(torch.int64).numpy()
+    return array
+
+
+class Input:
+    """A source of events from outside.
+
+    :param size: channels.
+    :param format: of an event's value; 1 bit unsigned for spikes.
+    :param unit: event value that means 1.0; default: the largest that the format holds.
+    """
+
+    def __init__(self, name: str, size: int, format: Format | None = None, unit: float | None = None) -> None:
+        self.node = graph.Input(name, size, format or Format(1, signed=False))
+        self.name, self.size = name, size
+        self.unit = float(self.node.value_range[1]) if unit is None else unit
+
+
+class Population(nn.Module):
+    """`size` neurons of any registered law; its parameters train as their `Parameter` spec says.
+
+    Current parameters are stored in real units (integer = round(real x scale)), fractions as the logit of a number
+    in [0, 1]; both are clipped to the spec's bounds. Integer parameters are fixed.
+
+    :param scale: integer steps per real unit of current.
+    :param unit: sent value that means 1.0; default: the law's largest value.
+    :param start: real value of a parameter before training, in place of the law's.
+    :param shared: parameters that all neurons share; the others are one per neuron.
+    :param fixed: parameters that don't train.
+    :param initial: start states (integers), shapes (1,) or (size,); absent ones are 0.
+    :param surrogate: derivative that stands in for a compare's.
+    :param width: the surrogate's unit relative to the threshold (to `scale` where the law has no threshold).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        law: Law,
+        *,
+        scale: float = 64.0,
+        unit: float | None = None,
+        start: Mapping[str, float] | None = None,
+        shared: Collection[str] = (),
+        fixed: Collection[str] = (),
+        initial: Mapping[str, IntArray] | None = None,
+        surrogate: Surrogate = triangle,
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.name, self.size, self.law, self.scale = name, size, law, float(scale)
+        self.surrogate, self.width, self.initial = surrogate, width, dict(initial or {})
+        self.unit = float(max(abs(v) for v in law.value_range())) if unit is None else unit
+        where = f"population {name!r}"
+        if not self.scale > 0 or not self.unit > 0:
+            raise ValueError(f"{where}: expected a positive scale and unit, got {self.scale} and {self.unit}")
+        self.specs = law.parameters()
+        for what, names in (("start", start or {}), ("shared", shared), ("fixed", fixed)):
+            if unknown := sorted(set(names) - set(self.specs)):
+                raise ValueError(f"{where}: {what}: no parameter {unknown[0]!r}; has {sorted(self.specs)}")
+        self.latent = nn.ParameterDict()
+        for key, spec in self.specs.items():
+            value = (start or {}).get(key, spec.initial)
+            latent = torch.full((1 if key in shared else size,), self._to_latent(spec, value))
+            self.latent[key] = nn.Parameter(latent, requires_grad=key not in fixed and spec.unit != "integer")
+        self.dtype = torch.float32
+
+    @staticmethod
+    def _to_latent(spec: Parameter, value: float) -> float:
+        if spec.unit != "fraction":
+            return value
+        edge = 2.0 ** -(spec.fraction_bits + 2)  # rounds to exactly 0 or 1
+        inside = min(max(value, edge), 1 - edge)
+        return math.log(inside / (1 - inside))
+
+    def parameter(self, key: str) -> Tensor:
+        """One parameter as integers in floats, shape (1,) or (size,)."""
+        spec, latent = self.specs[key], self.latent[key].to(self.dtype)
+        if spec.unit == "fraction":
+            latent = torch.sigmoid(latent) * float(1 << spec.fraction_bits)
+        elif spec.unit == "current":
+            latent = latent * self.scale
+        return round_straight_through(latent.clamp(spec.low, spec.high))
+
+    def start(self, samples: int) -> dict[str, Tensor]:
+        """States before the first tick, each [samples, size]."""
+        device = next(iter(self.latent.values())).device if self.latent else None
+        out = {}
+        for key in self.law.states():
+            first = torch.as_tensor(np.asarray(self.initial.get(key, np.zeros(1))), device=device)
+            out[key] = first.to(self.dtype).expand(samples, self.size)
+        return out
+
+    def integrated(self) -> tuple[TrainingOps, dict[str, Tensor]]:
+        """Operations and integer parameters for the steps of one forward pass."""
+        params = {key: self.parameter(key) for key in self.specs}
+        width: Tensor | float = self.width * self.scale
+        if "threshold" in params:
+            width = self.width * params["threshold"].detach().clamp(min=1)
+        return TrainingOps(width, self.surrogate), params
+
+    def export(self) -> graph.Population:
+        """The immutable population."""
+        with torch.no_grad():
+            params = {key: _integers(self.parameter(key)) for key in self.specs}
+        return graph.Population(self.name, self.size, self.law, params, self.initial)
+
+
+Node = Input | Population
+
+
+class Dense(nn.Module):
+    """All-to-all projection with integer weights of `bits` bits, trained through real latent weights.
+
+    weight (integer) = round(clip(latent x target scale / source unit)).
+
+    :param bits: 2 to 8 (up to 16 works); 2 with `ternary` gives the weights -1, 0, 1.
+    :param compartment: of the target's law.
+    :param delay: ticks; at least 1 for recurrence and feedback.
+    :param std: of the normal latent start weights; default 1/sqrt(source size).
+    """
+
+    def __init__(
+        self,
+        source: Node,
+        target: Population,
+        *,
+        bits: int = 8,
+        ternary: bool = False,
+        compartment: str = "basal",
+        delay: int = 0,
+        std: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name or f"{source.name} to {target.name}{'' if compartment == 'basal' else ' ' + compartment}"
+        if not 2 <= bits <= 16 or (ternary and bits != 2):
+            expected = "2 bits (ternary)" if ternary else "2 to 16 bits"
+            raise ValueError(f"projection {self.name!r}: expected {expected}, got {bits}")
+        self.source, self.target, self.compartment = source.name, target.name, compartment
+        self.bits, self.delay = bits, delay
+        self.low, self.high = (-1, 1) if ternary else Format(bits).bounds
+        self.factor = target.scale / source.unit
+        std = 1 / math.sqrt(source.size) if std is None else std
+        self.latent = nn.Parameter(torch.randn(target.size, source.size) * std)
+        self.dtype = torch.float32
+
+    def weight(self) -> Tensor:
+        """Integer weights in floats, [targets, sources]."""
+        scaled = (self.latent * self.factor).clamp(self.low - EDGE, self.high + EDGE)
+        return round_straight_through(scaled).to(self.dtype)
+
+    def bounds(self, value_range: tuple[int, int]) -> Interval:
+        """Bounds of a target's sum whatever the weights become."""
+        magnitude = self.latent.shape[1] * max(abs(self.low), self.high) * max(abs(v) for v in value_range)
+        return Interval(-magnitude, magnitude)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Sums for events [..., sources]: [..., targets]."""
+        return nn.functional.linear(values.to(self.dtype), self.weight())
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Pull latent weights back into the range of the integers."""
+        # A little inside the clip, where gradients still reach them.
+        self.latent.clamp_((self.low - 0.98 * EDGE) / self.factor, (self.high + 0.98 * EDGE) / self.factor)
+
+    def export(self) -> graph.Projection:
+        """The immutable projection."""
+        with torch.no_grad():
+            weights = _integers(self.weight())
+        return graph.Projection(
+            self.name, self.source, self.target, weights, self.compartment, self.bits, self.delay, "dense"
+        )
+
+
+def _float_type(magnitude: int, where: str) -> torch.dtype:
+    if magnitude >= FLOAT64_EXACT:
+        raise NetworkError(f"{where}: values can reach {magnitude}, beyond float64's exact 2^53")
+    return torch.float32 if magnitude < FLOAT32_EXACT else torch.float64
+
+
+class Model(nn.Module):
+    """A trainable network: forward is exactly `golden.run(model.export(), x)`.
+
+    :param inputs, populations, projections: the graph's parts, in the order that the network keeps.
+    :param outputs: names of the populations that leave the chip; default: the last.
+    :param decoder, encoding, name: as in `apical.sw.network.Network`.
+    :raises NetworkError: the graph breaks a rule of `Network`.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        populations: Sequence[Population],
+        projections: Sequence[Dense],
+        *,
+        outputs: Sequence[str] | None = None,
+        decoder: str | None = None,
+        encoding: Mapping[str, str | int | float] | None = None,
+        name: str = "network",
+    ) -> None:
+        super().__init__()
+        self.inputs = tuple(inputs)
+        self.populations, self.projections = nn.ModuleList(populations), nn.ModuleList(projections)
+        self.outputs = tuple(outputs) if outputs is not None else (populations[-1].name,)
+        self.decoder, self.encoding, self.name = decoder, dict(encoding or {}), name
+        network = self.export()
+        self._cells = {p.name: p for p in populations}
+        self._incoming = {n: [d for d in projections if d.target == n] for n in self._cells}
+        self._groups = _groups(network)
+        self._choose_types(network)
+
+    def _choose_types(self, network: Network) -> None:
+        for name, cell in self._cells.items():
+            currents: dict[str, Interval] = {}
+            for d in self._incoming[name]:
+                part = d.bounds(network.nodes[d.source].value_range)
+                d.dtype = _float_type(part.magnitude, f"projection {d.name!r}")
+                old = currents.get(d.compartment, Interval(0, 0))
+                currents[d.compartment] = Interval(old.low + part.low, old.high + part.high)
+            params = {key: Interval(spec.low, spec.high) for key, spec in cell.specs.items()}
+            where = f" of population {name!r}"
+            cell.dtype = _float_type(analyse(cell.law, currents, params, where).magnitude, f"population {name!r}")
+
+    def export(self) -> Network:
+        """The immutable network that computes what this model's forward computes now."""
+        return Network(
+            tuple(i.node for i in self.inputs),
+            tuple(cast(Population, p).export() for p in self.populations),
+            tuple(cast(Dense, p).export() for p in self.projections),
+            self.outputs,
+            self.decoder,
+            self.encoding,
+            self.name,
+        )
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Values of the output populations, each [batch, ticks, neurons], for events x [batch, ticks, inputs]."""
+        values = self.activity(x)
+        return {name: values[name] for name in self.outputs}
+
+    def activity(self, x: Tensor) -> dict[str, Tensor]:
+        """Values of all populations, each [batch, ticks, neurons]."""
+        size = sum(i.size for i in self.inputs)
+        if x.ndim != 3 or x.shape[2] != size:
+            raise ValueError(f"input x: expected shape [batch, ticks, {size}], got {list(x.shape)}")
+        parts = torch.split(x, [i.size for i in self.inputs], dim=2)
+        values = {i.name: part for i, part in zip(self.inputs, parts, strict=True)}
+        for group, loop in self._groups:
+            self._run_group(group, loop, values, x.shape[0], x.shape[1])
+        return values
+
+    def _run_group(self, group: Sequence[str], loop: bool, values: dict[str, Tensor], samples: int, ticks: int) -> None:
+        """Populations that depend on each other, tick by tick; sums from outside the group in one product each."""
+        ready: dict[str, dict[str, Tensor]] = {name: {} for name in group}
+        for name in group:
+            for d in self._incoming[name]:
+                if d.source not in group:
+                    part = _delayed(d(values[d.source]), d.delay).to(self._cells[name].dtype)
+                    old = ready[name].get(d.compartment)
+                    ready[name][d.compartment] = part if old is None else old + part
+        inner = {name: [(d, d.weight().T) for d in self._incoming[name] if d.source in group] for name in group}
+        runs = {name: self._cells[name].integrated() for name in group}
+        state = {name: self._cells[name].start(samples) for name in group}
+        sent: dict[str, list[Tensor]] = {name: [] for name in group}
+        by_tick = {name: {k: v.unbind(1) for k, v in parts.items()} for name, parts in ready.items()}
+        for t in range(ticks):
+            for name in group:
+                cell, (ops, params) = self._cells[name], runs[name]
+                currents = {k: v[t] for k, v in by_tick[name].items()}
+                for d, weights in inner[name] if loop else ():
+                    if t >= d.delay:
+                        part = (sent[d.source][t - d.delay].to(d.dtype) @ weights).to(cell.dtype)
+                    else:
+                        part = torch.zeros(samples, cell.size, dtype=cell.dtype, device=weights.device)
+                    currents[d.compartment] = currents[d.compartment] + part if d.compartment in currents else part
+                state[name], value = cell.law.step(ops, state[name], currents, params)
+                sent[name].append(value)
+        for name in group:
+            values[name] = torch.stack(sent[name], 1)
+
+    def scores(self, values: Mapping[str, Tensor]) -> Tensor:
+        """What the decoder compares, [batch, classes]: values of the first output, summed, last, or counted.
+
+        Exact integers; for ``rate`` the gradient is that of the sum over the output's unit.
+        """
+        y = values[self.outputs[0]]
+        if self.decoder == "sum":
+            return y.sum(1)
+        if self.decoder == "last":
+            return y[:, -1]
+        if self.decoder == "rate":
+            total = y.sum(1) / self._cells[self.outputs[0]].unit
+            return total + ((y != 0).sum(1) - total).detach()
+        raise ValueError(f"model {self.name!r}: has no decoder; expected one of {graph.DECODERS}")
+
+    def clamp_(self) -> None:
+        """Pull latent weights back into the range of their integers (after an optimizer's step)."""
+        for d in self.projections:
+            cast(Dense, d).clamp_()
+
+
+def _delayed(sums: Tensor, delay: int) -> Tensor:
+    """Shift [batch, ticks, n] by `delay` ticks; the first ones are 0."""
+    if not delay:
+        return sums
+    kept = sums[:, : max(sums.shape[1] - delay, 0)]
+    return nn.functional.pad(kept, (0, 0, sums.shape[1] - kept.shape[1], 0))
+
+
+def _groups(network: Network) -> list[tuple[tuple[str, ...], bool]]:
+    """Populations in the order of computation, those of one cycle together; the flag tells whether it is a cycle."""
+    sources = {p.name: {q.source for q in network.incoming(p.name)} for p in network.populations}
+    reach: dict[str, set[str]] = {}
+    for name in sources:
+        seen: set[str] = set()
+        waiting = list(sources[name])
+        while waiting:
+            node = waiting.pop()
+            if node in sources and node not in seen:
+                seen.add(node)
+                waiting.extend(sources[node])
+        reach[name] = seen  # populations that this one depends on
+    out: list[tuple[tuple[str, ...], bool]] = []
+    done: set[str] = set()
+    while len(done) < len(sources):
+        for name in network.order:
+            group = tuple(n for n in network.order if n == name or (n in reach[name] and name in reach[n]))
+            if name not in done and reach[name] - set(group) <= done:
+                out.append((group, name in reach[name]))
+                done |= set(group)
+    return out
