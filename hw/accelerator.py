@@ -68,6 +68,22 @@ def _event_lanes(network: Network, options: HardwareOptions, node: str) -> int:
     return options.lanes[node].event
 
 
+BANK_ROWS = 512  # depth of a RAMB36 at its widest (72 bits, UG573) and of an ECP5 DP16KD at 36 bits: free up to here
+
+
+def event_classes(network: Network, options: HardwareOptions, node: str) -> int:
+    """Residue classes of a node's event stream: for inputs as few as leave each weight bank within `BANK_ROWS` rows,
+    so that the lanes balance without more memory; for populations one per lane (the scanner's rule)."""
+    lanes = _event_lanes(network, options, node)
+    if node not in {i.name for i in network.inputs}:
+        return lanes
+    words = [-(-network.nodes[q.target].size // options.lanes[q.target].synapse) for q in network.outgoing(node)]
+    classes = 1
+    while classes < lanes and -(-network.nodes[node].size // classes) * max(words, default=1) + 1 > BANK_ROWS:
+        classes *= 2
+    return classes
+
+
 class Accelerator(wiring.Component):  # type: ignore[misc]
     """Event streams in (`input0` …), event streams out (`output0` …), `counters` by name after elaboration.
 
@@ -79,7 +95,12 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
         check_options(network, options)
         self.network, self.options = network, options
         self.layouts = {
-            name: EventLayout(node.size, node.value_range, _event_lanes(network, options, name))
+            name: EventLayout(
+                node.size,
+                node.value_range,
+                _event_lanes(network, options, name),
+                event_classes(network, options, name),
+            )
             for name, node in network.nodes.items()
         }
         self.units = {
@@ -177,7 +198,9 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
     def _stream_port(self, prefix: str, node: str) -> StreamPort:
         layout = self.accelerator.layouts[node]
         shape = layout.value_shape
-        return StreamPort(prefix, node, layout.sources, layout.lanes, layout.row_bits, shape.width, shape.signed)
+        return StreamPort(
+            prefix, node, layout.sources, layout.lanes, layout.classes, layout.row_bits, shape.width, shape.signed
+        )
 
     def _monitor_port(self, i: int) -> MonitorPort:
         p = self.network.populations[i]

@@ -40,12 +40,16 @@ class HardwareOptions:
 
 @dataclass(frozen=True)
 class StreamPort:
-    """One event stream of the top level; ports are `prefix_valid`, `prefix_row0`, …"""
+    """One event stream of the top level; ports are `prefix_valid`, `prefix_row0`, …
+
+    Lane e carries sources with index ≡ e modulo `classes`: index = row · classes + (e mod classes).
+    """
 
     prefix: str
     node: str
     size: int
     event_lanes: int
+    classes: int
     row_bits: int
     value_bits: int
     signed: bool

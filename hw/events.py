@@ -1,7 +1,8 @@
 """Event streams: the payload of a beat, and a fork for sources with several readers.
 
-A beat of an E-lane stream carries up to E events; lane e only sources with index ≡ e modulo E, sent as
-row = index div E. `last` closes the tick (the beat may carry events), `final` with it closes the sample.
+A beat of an E-lane stream of C classes (C divides E) carries up to E events; lane e only sources with index ≡ e modulo
+C, sent as row = index div C. The reader's weight memory has one bank per lane, so fewer classes balance the lanes better
+and cost copies of the weights. `last` closes the tick (the beat may carry events), `final` with it closes the sample.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ class EventLayout(data.StructLayout):  # type: ignore[misc]
 
     :param size: number of sources.
     :param value_range: smallest and largest event value; (0, 1) are spikes.
+    :param classes: residue classes of sources; as many as lanes unless given.
     """
 
-    def __init__(self, size: int, value_range: tuple[int, int], lanes: int) -> None:
+    def __init__(self, size: int, value_range: tuple[int, int], lanes: int, classes: int | None = None) -> None:
         low, high = value_range
         self.sources, self.value_range, self.lanes = size, value_range, lanes
-        self.rows = -(-size // lanes)
+        self.classes = classes or lanes
+        self.rows = -(-size // self.classes)
         self.row_bits = max(1, (self.rows - 1).bit_length())
         self.binary = value_range == (0, 1)
         self.value_shape: Shape = (

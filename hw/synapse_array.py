@@ -77,17 +77,17 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     @property
     def zero_row(self) -> int:
         """Address of the row of zeros."""
-        return self.words * self.layout.rows
+        return int(self.words * self.layout.rows)
 
     def memory_words(self, group: int, lane: int) -> list[int]:
         """Contents of one bank: word k of row r at address k·rows + r; then the row of zeros."""
-        w, (rows, e) = self.projection.weights, (self.layout.rows, self.layout.lanes)
-        full = np.zeros((self.words * self.lanes.synapse, rows * e), np.int64)
+        w, (rows, classes) = self.projection.weights, (self.layout.rows, self.layout.classes)
+        full = np.zeros((self.words * self.lanes.synapse, rows * classes), np.int64)
         full[: w.shape[0], : w.shape[1]] = w
         words = []
         for k in range(self.words):
             start = k * self.lanes.synapse + group * self.lanes.neuron
-            part = full[start : start + self.lanes.neuron, lane::e].T
+            part = full[start : start + self.lanes.neuron, lane % classes :: classes].T
             words += pack_words(part, self.projection.weight_bits)
         return [*words, 0]
 
