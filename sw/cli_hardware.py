@@ -80,10 +80,8 @@ def cosim(
     ] = "verilated",
     workers: WorkersOption = 2,
     states: Annotated[bool, typer.Option("--states", help="Compare every membrane state after every tick.")] = False,
-    stall_in: EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
-StallOption = 0.0,
-    stall_out: EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
-StallOption = 0.0,
+    stall_in: StallOption = 0.0,
+    stall_out: StallOption = 0.0,
     seed: SeedOption = 0,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
