@@ -118,6 +118,25 @@ def _shown(system: SystemReport) -> tuple[Trace, Trace, int]:
     return golden, rtl, min(SAMPLES_SHOWN, golden.samples)
 
 
+def _check(system: SystemReport) -> None:
+    """Refuse a page that would claim more than its traces show."""
+    where = f"report: system {system.name!r}"
+    for trace in (system.golden, system.rtl):
+        if missing := [p.name for p in system.network.populations if p.name not in trace.values]:
+            raise ValueError(f"{where}: expected values of every population, {trace.engine} has none of {missing[0]!r}")
+    if not system.summary.get("equal"):
+        return
+    golden, rtl = system.golden, system.rtl
+    for name, count in golden.counters.items():
+        if rtl.counters.get(name) != count:
+            given = rtl.counters.get(name)
+            raise ValueError(f"{where}: said to be equal, but counter {name!r} is {count} in golden, {given} in RTL")
+    for kind in ("values", "outputs"):
+        for name, array in getattr(golden, kind).items():
+            if not np.array_equal(array, getattr(rtl, kind).get(name)):
+                raise ValueError(f"{where}: said to be equal, but {kind} of population {name!r} differ")
+
+
 def _signal_plots(system: SystemReport, plots: _Plots, group: str) -> list[dict[str, Any]]:
     golden, rtl, shown = _shown(system)
     out = []
@@ -288,6 +307,8 @@ def render(sections: Sequence[SystemReport], *, title: str = "apical report") ->
     """The page as text; see `write_report`."""
     if not sections:
         raise ValueError("report: expected at least one system, got none")
+    for section in sections:
+        _check(section)
     plots = _Plots()
     systems = [_system(s, plots, k) for k, s in enumerate(sections)]
     environment = jinja2.Environment(
@@ -312,6 +333,6 @@ def write_report(path: Path, sections: Sequence[SystemReport], *, title: str = "
     """Write one self-contained page about one or several systems.
 
     :param path: the HTML file; written under a temporary name and moved.
-    :raises ValueError: no system.
+    :raises ValueError: no system, values of a population missing, or a summary that says equal where traces differ.
     """
     write_file(path, render(sections, title=title))
