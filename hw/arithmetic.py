@@ -135,16 +135,13 @@ class AmaranthOps:
         if interval.low == interval.high:
             return constant(interval.low)
         if b.constant is not None and (digits := _signed_powers(abs(b.constant))) and len(digits) <= 2:
-            terms = [self._left(a, exponent) for _, exponent in digits]
-            signs = [sign * (1 if b.constant > 0 else -1) for sign, _ in digits]
-            if signs == [1]:
-                return terms[0]
-            if signs == [-1]:
-                return self.sub(0, terms[0])
-            if signs == [1, 1]:
-                return self.add(*terms)
-            if signs != [-1, -1]:
-                return self.sub(terms[signs.index(1)], terms[signs.index(-1)])
+            if b.constant > 0 and len(digits) == 1:
+                return self._left(a, digits[0][1])
+            s, total = self._stage(a), Const(0, 1)
+            for sign, exponent in digits:
+                term = self.delay(self._left(a, exponent), s)
+                total = total + term if (sign > 0) == (b.constant > 0) else total - term
+            return self._register(total, interval, s)
         return self._product(a, b, interval)
 
     def _left(self, a: Wire, n: int) -> Wire:
@@ -191,12 +188,14 @@ class AmaranthOps:
         """Conditions v < low and v > high; from the top bits alone where the bounds are a format's."""
         bits = high.bit_length()
         format_high = high == (1 << bits) - 1
+        under, over = interval.low < low, interval.high > high
         if v.shape().signed and format_high and low in (0, -(1 << bits)):
-            sign, top = v[-1], v[bits:-1]
-            return (sign & ~top.all() if low else sign), ~sign & top.any()
+            sign = v[-1]
+            below = (sign if low == 0 else sign & ~v[bits:-1].all()) if under else Const(0, 1)
+            return below, (~sign & v[bits:-1].any() if over else Const(0, 1))
         if not v.shape().signed and format_high and low <= 0:
             return Const(0, 1), v[bits:].any()
-        return (v < low if interval.low < low else Const(0, 1)), (v > high if interval.high > high else Const(0, 1))
+        return (v < low if under else Const(0, 1)), (v > high if over else Const(0, 1))
 
     def _compare(self, a: Wire | int, b: Wire | int, strict: bool) -> Wire:
         a, b = self._wire(a), self._wire(b)

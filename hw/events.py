@@ -1,8 +1,8 @@
 """Event streams: the payload of a beat, and a fork for sources with several readers.
 
 A beat of an E-lane stream of C classes (C divides E) carries up to E events; lane e only sources with index ≡ e modulo
-C, sent as row = index div C. The reader's weight memory has one bank per lane, so fewer classes balance the lanes better
-and cost copies of the weights. `last` closes the tick (the beat may carry events), `final` with it closes the sample.
+C, sent as row = index div C. The reader has one weight bank per lane: fewer classes balance the lanes better and it
+costs copies of the weights. `last` closes the tick (the beat may carry events), `final` with it closes the sample.
 """
 
 from __future__ import annotations

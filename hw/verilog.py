@@ -9,7 +9,7 @@ from dataclasses import asdict
 from amaranth.back import verilog
 from amaranth.hdl import Fragment
 
-from apical.hw.accelerator import Top, lanes_of
+from apical.hw.accelerator import Top, check_options, lanes_of
 from apical.hw.design import Design, HardwareOptions
 from apical.sw.network import Network
 
@@ -20,6 +20,7 @@ def generate(network: Network, options: HardwareOptions) -> Design:
     :returns: text, manifest and identity; equal for equal network and options.
     :raises HardwareError: options that don't fit the network.
     """
+    check_options(network, options)
     top = Top(network, options)
     fragment = Fragment.get(top, None)  # elaborates once, which makes the ports
     text: str = verilog.convert(
