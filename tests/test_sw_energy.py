@@ -331,6 +331,21 @@ def test_a_bad_table_is_refused_with_file_and_field(tmp_path: Path, table: Any, 
         energy.load_technology(write(tmp_path, table))
 
 
+def test_the_table_of_the_how_to_page_is_accepted(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/add-a-technology.md").read_text(encoding="utf-8")
+    table = energy.load_technology(write(tmp_path, page.split("```yaml\n")[1].split("```")[0]))
+    assert table.prices["synaptic_operation"].value == 6.4
+    assert math.isclose(12.1e-3 / 1.89e9, 6.4e-12, rel_tol=0.001)  # as its note says
+
+
+def test_every_kind_and_technology_is_on_the_reference_page() -> None:
+    page = (Path(__file__).parents[1] / "docs/reference/energy.md").read_text(encoding="utf-8")
+    for name in (*counting.KINDS, *energy.technologies()):
+        assert f"`{name}`" in page or f"`{name}:LAW`" in page, name
+    for variant in baselines.VARIANTS:
+        assert variant.name in page
+
+
 def test_an_unknown_technology_lists_the_known_ones() -> None:
     with pytest.raises(energy.EnergyError, match=r"^technology 'warp': expected one of horowitz-45nm, loihi, .*path"):
         energy.technology("warp")
