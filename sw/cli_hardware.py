@@ -100,9 +100,7 @@ def cosim(
         network = common.load_bundle(bundle)
         x, labels = common.load_input(network, input_file, data, limit)
         options = common.hardware_options(network, synapse_lanes, neuron_lanes, event_lanes)
-        extra: dict[str, Any] = (
-            {"stall_in": stall_in, "stall_out": stall_out, "seed": seed} if engine == "cocotb" else {}
-        )
+        stalls: dict[str, Any] = {"stall_in": stall_in, "stall_out": stall_out, "seed": seed}
         with common.progress(f"cosim ({engine})") as update:
             result = equivalence.cosim(
                 network,
