@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from apical.hw.delay import Delay
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout
@@ -50,15 +51,25 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         m = Module()
         neurons, queue, arrays = self.neurons, self.queue, self.arrays
         m.submodules.neurons, m.submodules.queue = neurons, queue
+        clear = Signal(len(arrays), init=-1)
         go, wait = Signal(), Signal(range(neurons.spacing))
+        # The first undelayed projection says which tick is a sample's last; delayed ones run into the next sample.
+        final = next(a.final for a in arrays if a.projection.delay == 0)
         at_last = Signal()
         for i, array in enumerate(arrays):
             m.submodules[f"synapses{i}"] = array
-            wiring.connect(m, wiring.flipped(getattr(self, f"events{i}")), array.events)
+            source = wiring.flipped(getattr(self, f"events{i}"))
+            if array.projection.delay:  # delayed lines must be clear of one sample before the next one closes
+                delay = Delay(array.layout, array.projection.delay)
+                m.submodules[f"delay{i}"] = delay
+                wiring.connect(m, source, delay.i)
+                m.d.comb += [delay.flush.eq(go & final), clear[i].eq(~delay.busy)]
+                source = delay.o
+            wiring.connect(m, source, array.events)
             m.d.comb += array.go.eq(go)
         m.d.comb += [
             at_last.eq(_all([a.at_last for a in arrays])),
-            go.eq(at_last & (wait == 0) & queue.room),
+            go.eq(at_last & (wait == 0) & queue.room & (clear.all() | ~final)),
             queue.reserve.eq(go),
         ]
         with m.If(go):
@@ -66,7 +77,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
 
-        start, final = go, arrays[0].final
+        start = go
         for cycle in range(arrays[0].latency - 1):
             later, later_final = Signal(name=f"start_{cycle}"), Signal(name=f"final_{cycle}", reset_less=True)
             m.d.sync += [later.eq(start), later_final.eq(final)]
