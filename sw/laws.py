@@ -312,3 +312,58 @@ class TwoPoint(Law):
         context = ops.mul(c, ops.add(ops.absolute(r), one))
         m = ops.shift(ops.add(drive, context), 2 * self.fraction_bits - self.value_fraction_bits)
         return {}, ops.clip(m, *self.value_range())
+
+
+@register
+@dataclass(frozen=True)
+class AdaptiveLif(Law):
+    r"""Adaptive leaky integrate-and-fire: a threshold that rises with the neuron's own spikes; soft reset by it.
+
+    .. math::
+        a_t &= \mathrm{clip}(\lfloor \rho\,a_{t-1} / 2^F \rfloor + k\,s_{t-1},\ 0,\ 2^{B-1}-1) \\
+        \theta_t &= \theta_0 + a_t \\
+        u_t &= \mathrm{clip}(\lfloor \alpha\,u_{t-1} / 2^F \rfloor + I_t + b - \theta_t s_{t-1},\ -2^{B-1},\ 2^{B-1}-1) \\
+        s_t &= [u_t > \theta_t]
+
+    B = `state_bits`, F = `decay_bits`; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k = `adaptation`.
+    The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k = β(1-ρ), and
+    (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's spike, compare.
+    """
+
+    name: ClassVar[str] = "adaptive_lif"
+    state_bits: int = 16
+    decay_bits: int = 10
+
+    def check(self) -> None:
+        self._between("state_bits", 2, 32)
+        self._between("decay_bits", 1, 16)
+
+    def states(self) -> dict[str, Format]:
+        return {"v": Format(self.state_bits), "a": Format(self.state_bits), "s": Format(1, signed=False)}
+
+    def parameters(self) -> dict[str, Parameter]:
+        low, high = Format(self.state_bits).bounds
+        return {
+            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.9, self.decay_bits),
+            "adaptation_decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.98, self.decay_bits),
+            "threshold": Parameter(0, high, "current", 1.0),
+            "adaptation": Parameter(0, high, "current", 0.036),
+            "bias": Parameter(low, high, "current", 0.0),
+        }
+
+    def value_range(self) -> tuple[int, int]:
+        return 0, 1
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        low, high = Format(self.state_bits).bounds
+        relaxed = ops.shift(ops.mul(state["a"], params["adaptation_decay"]), self.decay_bits)
+        a = ops.clip(ops.add(relaxed, ops.select(state["s"], params["adaptation"], 0)), 0, high)
+        threshold = ops.add(params["threshold"], a)
+        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        current = ops.add(currents["basal"], params["bias"])
+        driven = ops.add(leaked, current)
+        v = ops.clip(ops.sub(driven, ops.select(state["s"], threshold, 0)), low, high)
+        spike = ops.gt(v, threshold)
+        return {"v": v, "a": a, "s": spike}, spike
