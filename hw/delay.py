@@ -1,8 +1,8 @@
 """Delay lines of projections with a delay of d ticks: d silent ticks at a sample's start, its last d ticks dropped.
 
 The reader says when it has closed a sample (`flush`); what is still in the line then belongs to ticks beyond the
-sample's end. For d >= 2 a queue holds the d - 1 ticks that are under way; it has room for one event per beat, so that the
-line always accepts what the reader must wait for: recurrence can't deadlock (docs/explanation/recurrence.md).
+sample's end. For d >= 2 a queue holds the d - 1 ticks that are under way; it has room for one event per beat, so that
+the line always accepts what the reader must wait for: docs/explanation/recurrence.md says why nothing deadlocks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from apical.hw.events import EventLayout
 class Delay(wiring.Component):  # type: ignore[misc]
     """Delays an event stream by `ticks`.
 
-    Ports: `i`, `o`: streams; `flush`: high in the cycle in which the reader closes a sample's last tick (never while
-    `busy`, which says that ticks of the sample before are still to be dropped); `o.valid` is low in that cycle. Latency 0 cycles for one tick (beats pass through), 1 to 2 for more.
+    Ports: `i`, `o`: streams. `flush`: high in the cycle in which the reader closes a sample's last tick; `o.valid` is low
+    in that cycle. `busy`: ticks of a closed sample are still to be dropped; the reader must not flush. Latency 0 cycles
+    for one tick (beats pass through), 1 to 2 for more.
     """
 
     def __init__(self, layout: EventLayout, ticks: int) -> None:
