@@ -18,9 +18,9 @@ from apical.hw.events import EventLayout
 class Delay(wiring.Component):  # type: ignore[misc]
     """Delays an event stream by `ticks`.
 
-    Ports: `i`, `o`: streams. `flush`: high in the cycle in which the reader closes a sample's last tick; `o.valid` is low
-    in that cycle. `busy`: ticks of a closed sample are still to be dropped; the reader must not flush. Latency 0 cycles
-    for one tick (beats pass through), 1 to 2 for more.
+    Ports: `i`, `o`: streams. `flush`: high in the cycle in which the reader closes a sample's last tick; `o.valid` is
+    low in that cycle. `busy`: ticks of a closed sample are still to be dropped; the reader must not flush. Latency
+    0 cycles for one tick (beats pass through), 1 to 2 for more.
     """
 
     def __init__(self, layout: EventLayout, ticks: int) -> None:
