@@ -138,8 +138,9 @@ def load_input(
         return checked, None if labels is None else labels[part].astype("int64")
     from apical.sw import datasets
 
-    assert data is not None
-    return datasets.prepare(network, data, limit)
+    raw = datasets.load(str(data))
+    raw = raw if limit is None else raw.first(limit)
+    return check_input(network, datasets.encode(raw, network)), raw.labels
 
 
 def hardware_options(network: Network, synapse: int, neuron: int, event: int) -> HardwareOptions:
@@ -200,7 +201,7 @@ class Reply:
         if self.as_json:
             print(json.dumps(answer, default=_plain, allow_nan=False))
         else:
-            print(text if text is not None else table(answer))
+            print(table(answer) if text is None else text, end="" if text == "" else "\n")
         sys.stdout.flush()
         if not holds:
             raise typer.Exit(1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ from apical.sw.cli_common import (
     WorkersOption,
 )
 
+if TYPE_CHECKING:
+    from apical.sw.network import Network
+
 EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
 StallOption = Annotated[float, typer.Option(min=0.0, max=0.95, help="Share of stalled cycles (engine cocotb).")]
 
@@ -37,10 +40,6 @@ def add(app: typer.Typer) -> None:
     app.command(epilog="Example: apical synth zoo:mnist-lif --target xcup -o area")(synth)
     app.command(epilog="Example: apical report zoo:mnist-lif --data mnist:sample -o report.html")(report)
     app.command(epilog="Example: apical bench datapath --json")(bench)
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def build(
@@ -93,6 +92,7 @@ def cosim(
     Exit status 0 only where all are equal; a mismatch names the first divergence.
     """
     from apical.sim import equivalence
+    from apical.sw import pipeline
 
     if engine != "cocotb" and (stall_in or stall_out):
         raise CliError("--stall-in, --stall-out: expected --engine cocotb with them, got --engine verilated")
@@ -114,16 +114,8 @@ def cosim(
                 **(stalls if engine == "cocotb" else {}),
             )
         answer = result.summary()
-        text = verdict(result) + "\n" + common.table({k: v for k, v in answer.items() if k != "equal"})
+        text = pipeline.sentence(result) + "\n" + common.table({k: v for k, v in answer.items() if k != "equal"})
         reply.finish(answer, text, holds=result.equal)
-
-
-def verdict(result: Any) -> str:
-    """The sentence that the product promises, or the first divergence."""
-    if result.equal:
-        return f"equal: {result.samples} of {result.samples} samples, every tick, every counter"
-    good = result.samples - result.mismatches
-    return f"NOT equal: {good} of {result.samples} samples; first divergence: {result.divergence}"
 
 
 def energy(
@@ -131,7 +123,9 @@ def energy(
     input_file: InputOption = None,
     data: DataOption = None,
     limit: LimitOption = None,
-    technology: Annotated[str, typer.Option("--technology", help="Price table; `all` compares all.")] = "horowitz-45nm",
+    technology: Annotated[
+        str, typer.Option("--technology", help="Price table's name or file, or all.")
+    ] = "horowitz-45nm",
     as_json: JsonOption = False,
 ) -> None:
     """Count what the network does (the RTL counts the same), price it, and put the dense baseline beside it."""
@@ -139,18 +133,15 @@ def energy(
     from apical.sw.golden import run
 
     with Reply(as_json) as reply:
-        known = pricing.technologies()
-        if technology != "all" and technology not in known:
-            raise CliError(f"--technology {technology!r}: expected all or one of {', '.join(sorted(known))}")
+        table = None if technology == "all" else pricing.technology(technology)
         network = common.load_bundle(bundle)
         x, _ = common.load_input(network, input_file, data, limit)
         with common.progress("count") as update:
             trace = run(network, x, progress=update)
         if technology == "all":
-            answer = {name: pricing.report(network, trace, technology=name) for name in sorted(known)}
+            reply.finish({row["technology"]: row for row in pricing.table(network, trace)})
         else:
-            answer = pricing.report(network, trace, technology=technology)
-        reply.finish(answer)
+            reply.finish(pricing.report(network, trace, table or pricing.DEFAULT))
 
 
 def synth(
@@ -162,19 +153,49 @@ def synth(
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
-    seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Area for UltraScale+ (Yosys), or place, route, timing and bitstream for an open board."""
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
-        options = common.hardware_options(network, synapse_lanes, neuron_lanes, event_lanes)
-        reply.finish(synthesize(network, options, target, output, seed))
+        lanes = (synapse_lanes, neuron_lanes, event_lanes)
+        if target == "xcup":
+            reply.finish(_area(network, lanes, output))
+        else:
+            reply.finish(_board(network, lanes, target, output))
 
 
-def synthesize(network: Any, options: Any, target: str, output: Path | None, seed: int = 0) -> dict[str, Any]:
-    """Area and, for a board, timing and bitstream, with the keys of ``apical synth --json``."""
-    raise NotImplementedError
+def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) -> dict[str, Any]:
+    from apical.hw import utilization, verilog
+    from apical.sw import pipeline
+    from apical.sw.bundle import write_directory
+
+    answer = pipeline.area(network, lanes)
+    if output is not None:
+        design = verilog.generate(network, common.hardware_options(network, *lanes))
+        log = utilization.synthesize_xcup(design).log
+
+        def fill(folder: Path) -> None:
+            (folder / f"{design.manifest.top}.v").write_text(design.verilog, encoding="utf-8")
+            (folder / "utilization.json").write_text(json.dumps(answer) + "\n", encoding="utf-8")
+            (folder / "yosys.log").write_text(log, encoding="utf-8")
+
+        write_directory(output, fill)
+        answer["files"] = [str(f) for f in sorted(output.iterdir())]
+    return answer
+
+
+def _board(network: Network, lanes: tuple[int, int, int], target: str, output: Path | None) -> dict[str, Any]:
+    from apical.hw import boards, open_flow
+
+    if target not in boards.names():
+        raise CliError(f"--target {target!r}: expected xcup or one of {', '.join(boards.names())}")
+    if output is None:
+        raise CliError("-o: expected a folder for the bitstream and its reports, got none")
+    options = common.hardware_options(network, *lanes)
+    with common.progress(f"bitstream for {target}"):
+        placed = open_flow.build(network, target, output, options=options)
+    return {"target": target, **placed.summary()}
 
 
 def report(
@@ -183,13 +204,42 @@ def report(
     input_file: InputOption = None,
     data: DataOption = None,
     limit: LimitOption = 20,
+    area: Annotated[bool, typer.Option("--area", help="Synthesize for UltraScale+ as well (a minute).")] = False,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained page: network, rasters of golden and RTL, activity, cycles, area, energy."""
-    raise NotImplementedError
+    """Prove the network on some input and write one self-contained page about it.
+
+    The page shows the network, rasters and membranes of golden and RTL, activity, cycles, energy and, with --area,
+    UltraScale+ resources.
+    """
+    from apical.sim import equivalence
+    from apical.sw import datasets, pipeline
+    from apical.sw.bundle import load_recipe
+    from apical.sw.report import write_report
+
+    with Reply(as_json) as reply:
+        network = common.load_bundle(bundle)
+        x, labels = common.load_input(network, input_file, data, limit)
+        raw = None if data is None else datasets.load(data).first(len(x))
+        lanes = (synapse_lanes, neuron_lanes, event_lanes)
+        options = common.hardware_options(network, *lanes)
+        with common.progress("cosim") as update:
+            result = equivalence.cosim(network, x, options=options, labels=labels, states=True, progress=update)
+        section = pipeline.system_report(
+            network.name,
+            network,
+            result,
+            raw,
+            labels,
+            utilization=pipeline.area(network, lanes) if area else None,
+            provenance=load_recipe(common.find_bundle(bundle)),
+        )
+        write_report(output, [section], title=f"apical: {network.name}")
+        answer = {"report": str(output), "equal": result.equal, "samples": result.samples}
+        reply.finish(answer, f"{pipeline.sentence(result)}\nreport: {output.resolve()}", holds=result.equal)
 
 
 def bench(

@@ -111,7 +111,7 @@ def test_training_computes_what_golden_computes(name: str, data: st.DataObject) 
 
 
 def test_an_unknown_law_is_named() -> None:
-    with pytest.raises(ValueError, match="^unknown law 'izhikevich'; known: .*two_point"):
+    with pytest.raises(ValueError, match=r"^unknown law 'izhikevich'; known: .*two_point"):
         make_law("izhikevich", {})
 
 

@@ -93,9 +93,7 @@ def test_a_state_that_leaves_its_format_is_named() -> None:
 
 
 def test_a_value_that_leaves_its_range_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"the value is declared in \[0, 1\] but step can return \[-128, 127\]; clip it$"
-    ):
+    with pytest.raises(ValueError, match=r"value is declared in \[0, 1\] but step can return \[-128, 127\]; clip it$"):
         analyse(Leaky(keeps=True), {"basal": Interval(0, 3)}, {})
 
 
