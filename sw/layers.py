@@ -240,6 +240,7 @@ class Model(nn.Module):
         self.decoder, self.encoding, self.name = decoder, dict(encoding or {}), name
         network = self.export()
         self._cells = {p.name: p for p in populations}
+        self.units = {p.name: p.unit for p in populations}
         self._incoming = {n: [d for d in projections if d.target == n] for n in self._cells}
         self._groups = _groups(network)
         self._choose_types(network)

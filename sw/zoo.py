@@ -1,0 +1,140 @@
+"""The zoo: trained bundles that ship with the package, and the way to train them again.
+
+Each bundle's `recipe` says how it was made (command, seed, epochs) and its proven accuracy, as the golden model
+measures it. Test data are used once, after training, for that figure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from apical.sw import bundle, datasets, golden
+from apical.sw.datasets import Data, DataError
+from apical.sw.network import Network
+from apical.sw.recipes import RECIPES, Recipe
+from apical.sw.train import fit
+
+BUNDLES = Path(__file__).parent / "bundles"
+
+
+class ZooError(ValueError):
+    """A name that the zoo doesn't have."""
+
+
+def names() -> list[str]:
+    """Names of the bundles that ship."""
+    return sorted(p.name for p in BUNDLES.iterdir() if (p / "network.yaml").is_file()) if BUNDLES.is_dir() else []
+
+
+def path(name: str) -> Path:
+    """Folder of a shipped bundle.
+
+    :raises ZooError: no such bundle.
+    """
+    if name not in names():
+        raise ZooError(f"zoo: expected one of {names()}, got {name!r}")
+    return BUNDLES / name
+
+
+def load(name: str) -> Network:
+    """A shipped network."""
+    return bundle.load(path(name))
+
+
+def describe(name: str) -> dict[str, str | int | float | bool]:
+    """A shipped bundle's recipe: summary, data, command, seed, epochs, accuracy (validation, test, shipped sample)."""
+    return bundle.load_recipe(path(name))
+
+
+def accuracy(network: Network, data: Data, *, batch: int = 1000) -> float:
+    """Share of samples that the golden model classifies rightly.
+
+    :raises DataError: the network has no decoder, or doesn't fit the data.
+    """
+    if network.decoder is None:
+        raise DataError(f"network {network.name!r}: has no decoder, so no accuracy")
+    right = 0
+    for start in range(0, len(data), batch):
+        stop = min(start + batch, len(data))
+        part = Data(data.images[start:stop], data.labels[start:stop], data.index[start:stop], data.name, data.split)
+        classes = golden.decode(network, golden.run(network, datasets.encode(part, network)))
+        right += int(np.count_nonzero(classes == part.labels))
+    return right / len(data)
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe by name.
+
+    :raises ZooError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise ZooError(f"zoo: expected a recipe of {sorted(RECIPES)}, got {name!r}")
+    return RECIPES[name]
+
+
+def _split(data: Data, last: int) -> tuple[Data, Data]:
+    """All but the last samples, and the last ones."""
+
+    def part(kept: slice) -> Data:
+        return Data(data.images[kept], data.labels[kept], data.index[kept], data.name, data.split)
+
+    return part(slice(0, -last)), part(slice(-last, None))
+
+
+def train(
+    name: str,
+    out: Path,
+    seed: int = 0,
+    quick: bool = False,
+    *,
+    epochs: int | None = None,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    log: Callable[[str], None] | None = None,
+) -> Network:
+    """Train a recipe and write its bundle.
+
+    :param out: bundle folder to write.
+    :param quick: about a minute on the shipped sample alone (needs no data); else the recipe's full training.
+    :param epochs: another number of epochs than the recipe's.
+    :param checkpoint: file to resume from and to write after each epoch.
+    :raises ZooError: no such recipe. :raises DataError: full training without the data.
+    """
+    recipe = recipe_of(name)
+    settings = recipe.quick if quick else recipe.settings
+    changes = {"seed": seed} if epochs is None else {"seed": seed, "epochs": epochs}
+    settings = type(settings)(**{**vars(settings), **changes})
+    if quick:
+        raw, held = _split(datasets.load(f"{recipe.train}:sample-train"), 350)
+        judged = _split(datasets.load(f"{recipe.test}:sample-train"), len(held))[1]
+        tests = ["sample"]
+    else:
+        raw, judged = datasets.load(f"{recipe.train}:train"), datasets.load(f"{recipe.test}:validation")
+        tests = ["sample", "test"]
+    torch.manual_seed(seed)
+    model = recipe.build()
+    began = time.perf_counter()
+    fitted = fit(
+        model, raw, judged, settings, prepare=recipe.prepare, checkpoint=checkpoint, progress=progress, log=log
+    )
+    network = model.export()
+    command = f"apical train {name} --seed {seed}{' --quick' if quick else ''}"
+    facts: dict[str, str | int | float | bool] = {
+        "summary": recipe.summary,
+        "command": command + (f" --epochs {epochs}" if epochs is not None else ""),
+        "data": f"{raw.name}:{raw.split}",
+        "seed": seed,
+        "epochs": settings.epochs,
+        "best_epoch": fitted.epoch,
+        "training_seconds": round(time.perf_counter() - began),
+        "validation_accuracy": round(accuracy(network, judged), 5),
+    }
+    for split in tests:
+        facts[f"{split}_accuracy"] = round(accuracy(network, datasets.load(f"{recipe.test}:{split}")), 5)
+    bundle.save(network, out, facts)
+    return network
