@@ -52,14 +52,14 @@ def seen_twice(data: Data, rows: np.ndarray, epoch: int, generator: torch.Genera
 def mnist_lif(bits: int, scale: float, read_scale: float, *, ternary: bool = False, name: str) -> Model:
     """784-128-10: LIF with trained decays and thresholds per neuron, leaky-integrator read-out summed over 8 ticks."""
     pixels = Input("pixels", PIXELS)
-    hidden = Population("hidden", 128, Lif(), scale=scale, start={"decay": 0.9})
+    hidden = Population("hidden", 128, Lif(), scale=scale, start={"decay": 0.95}, width=2)
     read = Population(
         "readout",
         CLASSES,
         LeakyIntegrator(state_bits=16),
         scale=read_scale,
         unit=read_scale,
-        start={"decay": 0.9},
+        start={"decay": 0.98},
         shared=["decay"],
     )
     return Model(
@@ -111,7 +111,7 @@ def two_view_points() -> Model:
     )
 
 
-LONG = Settings(epochs=50, learning_rate=4e-3, weight_decay=1e-3, average=0.999)
+LONG = Settings(epochs=90, learning_rate=4e-3, weight_decay=1e-3, average=0.999, gain=0.5)
 QUICK = replace(LONG, epochs=60, batch=64, average=0.99, learning_rate=3e-3)
 
 RECIPES: dict[str, Recipe] = {
@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "mnist-lif-4bit": Recipe(
         "LIF 784-128-10 on MNIST, 4-bit weights, 8 ticks of rate coding",
-        lambda: mnist_lif(4, 24, 24, name="mnist-lif-4bit"),
+        lambda: mnist_lif(4, 40, 40, name="mnist-lif-4bit"),
         "mnist",
         "mnist",
         LONG,
@@ -135,7 +135,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "mnist-lif-ternary": Recipe(
         "LIF 784-128-10 on MNIST, weights -1, 0, 1, 8 ticks of rate coding",
-        lambda: mnist_lif(2, 16, 8, ternary=True, name="mnist-lif-ternary"),
+        lambda: mnist_lif(2, 24, 12, ternary=True, name="mnist-lif-ternary"),
         "mnist",
         "mnist",
         LONG,

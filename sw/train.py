@@ -179,8 +179,6 @@ class _Run:
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise TrainingError(f"{path}: a checkpoint of another model: {reason}") from None
-                f"{path}: a checkpoint of another model: {str(error).splitlines()[-1].strip()}"
-            ) from None
         self.best, self.fitted = state["best"], Fitted(**state["fitted"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
