@@ -175,11 +175,11 @@ class RecordReader(wiring.Component):  # type: ignore[misc]
                     m.d.comb += out.valid.eq(port == i)
                     with m.If((port == i) & out.ready):
                         m.next = "HEAD"
-                    lane_bits = (layout.lanes - 1).bit_length()
+                    lane_bits = (layout.classes - 1).bit_length()
                     index = body[: 8 * f.index_bytes]
                     lane = index[:lane_bits]
                     for e in range(layout.lanes):
-                        chosen: Value = (lane == e) if lane_bits else Const(1, 1)
+                        chosen: Value = (lane == e) if lane_bits and e < layout.classes else Const(int(e == 0), 1)
                         m.d.comb += out.payload.keep[e].eq(chosen & ((head & EVENT) != 0))
                         m.d.comb += out.payload.rows[e].eq(index[lane_bits:])
                         if f.value_bytes:
@@ -220,7 +220,7 @@ class RecordWriter(wiring.Component):  # type: ignore[misc]
                 m.next = "SEND"
                 with m.If(left.any()):
                     for e in reversed(range(lanes)):
-                        index = (beat.rows[e] << (lanes - 1).bit_length()) | e
+                        index = (beat.rows[e] << (layout.classes - 1).bit_length()) | (e % layout.classes)
                         parts = [Const(EVENT | self.port, 8), _bits(index, 8 * f.index_bytes)]
                         if f.value_bytes:
                             parts.append(_bits(beat["values"][e], 8 * f.value_bytes))

@@ -10,14 +10,19 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apical.hw import tools
+from apical.hw import boards, tools
+from apical.hw.accelerator import Accelerator
 from apical.hw.boards import Board, Pin
-from apical.sw.bundle import write_directory
+from apical.hw.design import HardwareOptions, Lanes
+from apical.hw.harness import Harness, random_population
+from apical.sw.bundle import identity, write_directory
+from apical.sw.network import Network
 
 _VERSION = 1  # of the cached folders
 Steps = Callable[[int, int, str], None]
@@ -202,3 +207,75 @@ def collect(folder: Path, out: Path | None = None, clock: str | None = None) -> 
     bit = where / "top.bit"
     figures["critical"] = tuple(figures["critical"])
     return Placed(**figures, bitstream=bit if bit.is_file() else None, files=tuple(sorted(where.iterdir())))
+
+
+def build(
+    network: Network,
+    board: Board | str,
+    out: Path,
+    *,
+    options: HardwareOptions | None = None,
+    frequency_mhz: float | None = None,
+    baud: int | None = None,
+    seed: int = 1,
+    progress: Steps | None = None,
+) -> Placed:
+    """Bitstream of a network for an ECP5 board, with Verilog, constraints, logs and the timing report in `out`.
+
+    :param options: lanes; the widest that fit (`apical.hw.fit.largest`) unless given.
+    :param frequency_mhz: clock of the design, through the PLL where it isn't the board's.
+    :param baud: serial rate; the board's unless given.
+    :param seed: of the placer.
+    :raises FitError: the lanes don't fit; the message says which do. :raises FlowError: not an ECP5 board, or the
+        clock isn't reached. :raises ToolMissing, ToolFailed: a program is missing or refused the design.
+    """
+    from apical.hw import fit
+    from apical.hw.board_top import BoardTop
+
+    began = time.perf_counter()
+    board = boards.load(board) if isinstance(board, str) else board
+    if board.flow != "ecp5":
+        raise FlowError(f"board {board.name}: expected an ecp5 board for a bitstream, got flow {board.flow!r}")
+    options = options or fit.largest(network, board)
+    fit.check(network, options, board)
+    top = BoardTop(network, options, board, frequency_mhz, baud)
+    assert board.clock is not None
+    lpf = constraints(top.pins, {"clk": board.clock.frequency_mhz})
+    link = {"identity": identity(network), "board": board.name, "baud": top.baud, "clock_mhz": top.frequency_mhz}
+    extra = {"link.json": json.dumps(link, indent=1) + "\n"}
+    folder = place(
+        top.verilog(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress
+    )
+    placed = replace(collect(folder, out), seconds=time.perf_counter() - began)
+    if not placed.met:
+        raise FlowError(
+            f"board {board.name}: expected {placed.target_mhz:.1f} MHz, got {placed.fmax_mhz:.1f} MHz; ask for a slower clock; "
+            f"slowest path in {out / 'report.json'}"
+        )
+    return placed
+
+
+def fmax_of_population(
+    inputs: int = 256,
+    neurons: int = 64,
+    *,
+    synapse_lanes: int = 32,
+    neuron_lanes: int = 8,
+    event_lanes: int = 1,
+    weight_bits: int = 8,
+    board: str = "ulx3s",
+    target_mhz: float = 150.0,
+    seed: int = 1,
+) -> Placed:
+    """Frequency that one LIF population reaches in nextpnr between registers, on the board's device.
+
+    The ULX3S carries the slowest speed grade (6).
+    """
+    table = boards.load(board)
+    network = random_population(inputs, neurons, weight_bits)
+    lanes = HardwareOptions({"h": Lanes(synapse_lanes, neuron_lanes, 1)}, {"x": event_lanes})
+    harness = Harness(Accelerator(network, lanes))
+    assert table.clock is not None and table.uart is not None
+    pins = {"clk": table.clock.pin, "d": table.uart.receive, "q": table.uart.transmit, "rst": table.leds[0]}
+    lpf = constraints(pins, {"clk": target_mhz})
+    return collect(place(harness.verilog(), "harness", table, lpf, target_mhz, seed=seed, bitstream=False))
