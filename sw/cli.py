@@ -62,16 +62,18 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
     seed: SeedOption = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A short run on the data that ships.")] = False,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="In place of the recipe's.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="File to write after each epoch, and to go on from.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network by one of the zoo's recipes, under the integer rule, and write its bundle."""
     from apical.sw import bundle, zoo
 
-    if name not in zoo.RECIPES:
-        raise CliError(f"RECIPE {name!r}: expected one of {', '.join(sorted(zoo.RECIPES))}")
+    zoo.recipe_of(name)
     with Reply(as_json) as reply:
-        with common.progress(f"train {name}") as update:
-            network = zoo.train(name, output, seed=seed, quick=quick, progress=update)
+        network = zoo.train(name, output, seed=seed, quick=quick, epochs=epochs, checkpoint=checkpoint)
         recipe = bundle.load_recipe(output)
         reply.finish({"bundle": output, "identity": bundle.identity(network), **recipe})
 
@@ -103,17 +105,23 @@ def zoo(
 
 @app.command(epilog="Example: apical export zoo:mnist-lif -o my-copy")
 def export(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A bundle, zoo:NAME, or a checkpoint of the layers.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A bundle, zoo:NAME, or a checkpoint.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Which recipe's checkpoint SOURCE is.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a bundle: from a saved model (torch state and description), or checked and written anew from a bundle."""
+    """Write a bundle, from a checkpoint of `apical train --checkpoint` (its best epoch) or from a bundle."""
     from apical.sw import bundle
 
     with Reply(as_json) as reply:
-        folder = common.find_bundle(source)
-        network = bundle.load(folder)
-        identity = bundle.save(network, output, bundle.load_recipe(folder))
+        if recipe is not None:
+            network, facts = common.load_checkpoint(Path(source), recipe)
+        else:
+            if Path(source).is_file():
+                raise CliError(f"SOURCE {source!r}: expected --recipe NAME with a checkpoint, got none")
+            folder = common.find_bundle(source)
+            network, facts = bundle.load(folder), bundle.load_recipe(folder)
+        identity = bundle.save(network, output, facts)
         weights = sum(p.weights.size for p in network.projections)
         answer = {
             "bundle": output,

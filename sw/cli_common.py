@@ -80,6 +80,28 @@ def load_bundle(text: str) -> Network:
     return bundle.load(find_bundle(text))
 
 
+def load_checkpoint(path: Path, recipe: str) -> tuple[Network, dict[str, str | int | float | bool]]:
+    """The best epoch's network of a training checkpoint, and what its bundle says of it. Never unpickles code.
+
+    :raises CliError: not a checkpoint of this recipe.
+    """
+    import torch
+
+    from apical.sw import zoo
+
+    model = zoo.recipe_of(recipe).build()
+    if not path.is_file():
+        raise CliError(f"SOURCE {path}: expected a checkpoint, got no such file")
+    try:
+        state = torch.load(path, weights_only=True)
+        model.load_state_dict(state["best"])
+        epoch, accuracy = int(state["fitted"]["epoch"]), float(state["fitted"]["accuracy"])
+    except Exception as error:  # torch.load raises many kinds
+        reason = str(error).strip().splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise CliError(f"SOURCE {path}: expected a checkpoint of recipe {recipe}: {reason}") from None
+    return model.export(), {"command": f"apical export --recipe {recipe}", "epoch": epoch, "validation": accuracy}
+
+
 def _member(archive: zipfile.ZipFile, name: str, file: str) -> np.ndarray:
     import numpy as np
 

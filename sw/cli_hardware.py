@@ -28,6 +28,7 @@ from apical.sw.cli_common import (
 if TYPE_CHECKING:
     from apical.sw.network import Network
 
+TechnologyOption = Annotated[str, typer.Option("--technology", help="A price table's name or file, or all.")]
 EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
 StallOption = Annotated[float, typer.Option(min=0.0, max=0.95, help="Share of stalled cycles (engine cocotb).")]
 
@@ -123,9 +124,7 @@ def energy(
     input_file: InputOption = None,
     data: DataOption = None,
     limit: LimitOption = None,
-    technology: Annotated[
-        str, typer.Option("--technology", help="Price table's name or file, or all.")
-    ] = "horowitz-45nm",
+    technology: TechnologyOption = "horowitz-45nm",
     as_json: JsonOption = False,
 ) -> None:
     """Count what the network does (the RTL counts the same), price it, and put the dense baseline beside it."""

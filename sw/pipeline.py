@@ -6,11 +6,14 @@ Independent jobs run side by side; each is a function of files (bundle, options)
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 from apical.sw.cli_common import figure, hardware_options
@@ -96,21 +99,22 @@ def system_report(
     )
 
 
-def _train(recipe: str, folder: Path, seed: int) -> None:
-    """Train one network in a process of its own."""
+def _train(recipe: str, folder: Path, seed: int, lines: Queue[str]) -> None:
+    """Train one network in a process of its own, saying each epoch's line."""
     import torch
 
     from apical.sw import zoo
 
     torch.set_num_threads(1)
-    zoo.train(recipe, folder, seed=seed, quick=True, progress=False)
+    zoo.train(recipe, folder, seed=seed, quick=True, progress=False, log=lines.put)
 
 
 class _Demo:
     """One run of the demo: its folder, its pools, what is known so far."""
 
-    def __init__(self, folder: Path, pretrained: bool, samples: int, seed: int, bar: Progress) -> None:
-        self.folder, self.pretrained, self.samples, self.seed, self.bar = folder, pretrained, samples, seed, bar
+    def __init__(self, folder: Path, pretrained: bool, samples: int, seed: int, bar: Progress, manager: Any) -> None:
+        self.folder, self.pretrained, self.samples, self.seed = folder, pretrained, samples, seed
+        self.bar, self.manager = bar, manager
 
     def step(self, text: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:
         """Run one job with a line of its own in the progress display."""
@@ -129,8 +133,17 @@ class _Demo:
             source = zoo.path(system.recipe)
             bundle.save(bundle.load(source), out, bundle.load_recipe(source))
         else:
-            job = trainers.submit(_train, system.recipe, out, self.seed)
-            self.step(f"train {system.recipe}", lambda update: job.result())
+            lines = self.manager.Queue()
+            job = trainers.submit(_train, system.recipe, out, self.seed, lines)
+
+            def follow(update: Callable[[int, int], None]) -> None:
+                while not job.done():
+                    with suppress(Empty):
+                        if found := re.match(r"epoch (\d+)/(\d+)", lines.get(timeout=0.5)):
+                            update(int(found[1]), int(found[2]))
+                job.result()
+
+            self.step(f"train {system.recipe}", follow)
         return out
 
     def prove(self, system: System, folder: Path) -> dict[str, Any]:
@@ -179,10 +192,11 @@ def demo(folder: Path, *, pretrained: bool = False, samples: int = 200, seed: in
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=Console(stderr=True)) as bar,
+        context.Manager() as manager,
         ThreadPoolExecutor(2) as jobs,
         ProcessPoolExecutor(2, mp_context=context) as trainers,
     ):
-        run = _Demo(folder, pretrained, samples, seed, bar)
+        run = _Demo(folder, pretrained, samples, seed, bar, manager)
         bundles: list[Future[Path]] = [jobs.submit(run.network, s, trainers) for s in SYSTEMS]
         ready = [b.result() for b in bundles]
         proofs = [jobs.submit(run.prove, s, b) for s, b in zip(SYSTEMS, ready, strict=True)]

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from apical.sw import bundle, cli_common, golden
 from apical.sw.network import Network
 
 Apical = Callable[..., Any]
+MAIN = "from apical.sw.cli import main; main()"
 COMMANDS = [
     "demo",
     "train",
@@ -346,3 +348,32 @@ def test_an_interrupt_ends_the_children_too(tmp_path: Path, number: signal.Signa
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_checkpoint_exports_its_best_epoch(apical: Apical, tmp_path: Path) -> None:
+    from apical.sw.recipes import RECIPES
+
+    model = RECIPES["mnist-lif"].build()
+    torch.save({"best": model.state_dict(), "fitted": {"epoch": 3, "accuracy": 0.5}}, tmp_path / "run.pt")
+    got = answer(apical("export", tmp_path / "run.pt", "--recipe", "mnist-lif", "-o", tmp_path / "net", "--json"))
+    assert got["identity"] == bundle.identity(model.export()) == bundle.identity(bundle.load(tmp_path / "net"))
+
+
+def test_a_pickle_in_place_of_a_checkpoint_is_refused(
+    apical: Apical, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.pt").write_bytes(pickle.dumps({"best": Poison()}))
+    ran = apical("export", "run.pt", "--recipe", "mnist-lif", "-o", "net")
+    refused(ran, "SOURCE run.pt: expected a checkpoint of recipe mnist-lif: …")
+    assert not Path("poisoned").exists()
+    assert not Path("net").exists()
+
+
+def test_a_checkpoint_without_its_recipe_is_named(apical: Apical, tmp_path: Path) -> None:
+    (tmp_path / "run.pt").write_bytes(b"x")
+    refused(apical("export", tmp_path / "run.pt", "-o", tmp_path / "net"), "expected --recipe NAME with a checkpoint…")
+
+
+def test_an_unknown_recipe_is_named(apical: Apical, tmp_path: Path) -> None:
+    refused(apical("train", "imagenet", "-o", tmp_path / "net"), "zoo: expected a recipe of ['mnist-lif', …")
