@@ -243,14 +243,12 @@ def build(
     lpf = constraints(top.pins, {"clk": board.clock.frequency_mhz})
     link = {"identity": identity(network), "board": board.name, "baud": top.baud, "clock_mhz": top.frequency_mhz}
     extra = {"link.json": json.dumps(link, indent=1) + "\n"}
-    folder = place(
-        top.verilog(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress
-    )
+    folder = place(top.verilog(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress)
     placed = replace(collect(folder, out), seconds=time.perf_counter() - began)
     if not placed.met:
         raise FlowError(
-            f"board {board.name}: expected {placed.target_mhz:.1f} MHz, got {placed.fmax_mhz:.1f} MHz; ask for a slower clock; "
-            f"slowest path in {out / 'report.json'}"
+            f"board {board.name}: expected {placed.target_mhz:.1f} MHz, got {placed.fmax_mhz:.1f} MHz; ask for a "
+            f"slower clock; slowest path in {out / 'report.json'}"
         )
     return placed
 
