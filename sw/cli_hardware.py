@@ -28,6 +28,7 @@ from apical.sw.cli_common import (
 if TYPE_CHECKING:
     from apical.sw.network import Network
 
+WIDEST = "For a board: the widest that fit, unless given. For xcup: 128, 8, 1."
 TechnologyOption = Annotated[str, typer.Option("--technology", help="A price table's name or file, or all.")]
 EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
 StallOption = Annotated[float, typer.Option(min=0.0, max=0.95, help="Share of stalled cycles (engine cocotb).")]
@@ -149,19 +150,20 @@ def synth(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for netlist, reports, bitstream.")
     ] = None,
-    synapse_lanes: SynapseOption = 128,
-    neuron_lanes: NeuronOption = 8,
-    event_lanes: EventOption = 1,
+    synapse_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
+    neuron_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
+    event_lanes: Annotated[int | None, typer.Option(min=1, max=64, help=WIDEST)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Area for UltraScale+ (Yosys), or place, route, timing and bitstream for an open board."""
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
-        lanes = (synapse_lanes, neuron_lanes, event_lanes)
+        given = synapse_lanes or neuron_lanes or event_lanes
+        lanes = (synapse_lanes or 128, neuron_lanes or 8, event_lanes or 1)
         if target == "xcup":
             reply.finish(_area(network, lanes, output))
         else:
-            reply.finish(_board(network, lanes, target, output))
+            reply.finish(_board(network, lanes if given else None, target, output))
 
 
 def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) -> dict[str, Any]:
@@ -184,14 +186,14 @@ def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) ->
     return answer
 
 
-def _board(network: Network, lanes: tuple[int, int, int], target: str, output: Path | None) -> dict[str, Any]:
+def _board(network: Network, lanes: tuple[int, int, int] | None, target: str, output: Path | None) -> dict[str, Any]:
     from apical.hw import boards, open_flow
 
     if target not in boards.names():
         raise CliError(f"--target {target!r}: expected xcup or one of {', '.join(boards.names())}")
     if output is None:
         raise CliError("-o: expected a folder for the bitstream and its reports, got none")
-    options = common.hardware_options(network, *lanes)
+    options = common.hardware_options(network, *lanes) if lanes else None
     with common.progress(f"bitstream for {target}"):
         placed = open_flow.build(network, target, output, options=options)
     return {"target": target, **placed.summary()}
