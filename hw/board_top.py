@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from apical.hw.accelerator import Accelerator
 from apical.hw.boards import Board, Pin
 from apical.hw.design import HardwareOptions
-from apical.hw.link import AnswerSender, FrameBuffer, RecordReader, RecordWriter
+from apical.hw.link import BUFFER_BYTES, AnswerSender, FrameBuffer, RecordReader, RecordWriter
 from apical.hw.uart import FrameWriter, Receiver, Transmitter, divisor_of
 from apical.sw.bundle import identity
 from apical.sw.network import Network
@@ -28,12 +28,15 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]
     """The accelerator behind the serial protocol: `rx`, `tx` and three lamps.
 
     :param divisor: clock cycles per bit.
+    :param buffer_bytes: room for data frames, a power of two.
     """
 
-    def __init__(self, network: Network, options: HardwareOptions, divisor: int) -> None:
+    def __init__(
+        self, network: Network, options: HardwareOptions, divisor: int, buffer_bytes: int = BUFFER_BYTES
+    ) -> None:
         if max(len(network.inputs), len(network.outputs)) > 32:
             raise ValueError(f"serial protocol: expected at most 32 inputs and outputs, got {len(network.inputs)}")
-        self.network, self.divisor = network, divisor
+        self.network, self.divisor, self.buffer_bytes = network, divisor, buffer_bytes
         self.accelerator = Accelerator(network, options)
         super().__init__(
             {"rx": In(1, init=1), "tx": Out(1, init=1), "failed": Out(1), "traffic": Out(1), "stalled": Out(1)}
@@ -46,9 +49,9 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]
         inputs, outputs = input_formats(network), output_formats(network)
         m.submodules.receiver = receiver = Receiver(self.divisor)
         m.submodules.transmitter = transmitter = Transmitter(self.divisor)
-        writer, buffer = FrameWriter(), FrameBuffer()
+        writer, buffer = FrameWriter(), FrameBuffer(self.buffer_bytes)
         reader = RecordReader(inputs, [acc.layouts[f.name] for f in inputs])
-        sender = AnswerSender(bytes.fromhex(identity(network)), len(acc.counters))
+        sender = AnswerSender(bytes.fromhex(identity(network)), len(acc.counters), self.buffer_bytes)
         writers = [RecordWriter(o, f, acc.layouts[f.name]) for o, f in enumerate(outputs)]
         for name, part in {"writer": writer, "buffer": buffer, "reader": reader, "sender": sender, "core": acc}.items():
             m.submodules[name] = ResetInserter(clear)(part)

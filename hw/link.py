@@ -34,9 +34,12 @@ class FrameBuffer(wiring.Component):  # type: ignore[misc]
 
     `bytes`: record bytes; one with `end` (no data) closes each frame. `command`: one cycle, with `kind`. `error`: one
     cycle, with `error_code`; `stopped` drops data frames (the error is the caller's to repeat, by `dropped`).
+
+    :param size: bytes; a power of two.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = BUFFER_BYTES) -> None:
+        self.size = size
         super().__init__(
             {
                 "data": In(8),
@@ -57,10 +60,10 @@ class FrameBuffer(wiring.Component):  # type: ignore[misc]
         m = Module()
         m.submodules.parser = parser = FrameParser()
         m.d.comb += [parser.data.eq(self.data), parser.strobe.eq(self.strobe), parser.broken.eq(self.broken)]
-        bank = memory.Memory(shape=9, depth=BUFFER_BYTES, init=[], attrs={"ram_style": "block"})
+        bank = memory.Memory(shape=9, depth=self.size, init=[], attrs={"ram_style": "block"})
         m.submodules.bank = bank
         write, read = bank.write_port(), bank.read_port()
-        at, kept, head = (Signal(range(2 * BUFFER_BYTES), name=n) for n in ("at", "kept", "head"))
+        at, kept, head = (Signal(range(2 * self.size), name=n) for n in ("at", "kept", "head"))
         kind, sequence, full = self.kind, Signal(8), Signal()
         is_data = Signal()
         m.d.comb += is_data.eq(kind == DATA)
@@ -71,7 +74,7 @@ class FrameBuffer(wiring.Component):  # type: ignore[misc]
                 m.d.sync += [kind.eq(parser.byte), full.eq(0), at.eq(kept)]
             with m.Elif(parser.position == 1):
                 m.d.sync += sequence.eq(parser.byte)
-            with m.Elif((at - head)[: len(at)] == BUFFER_BYTES):
+            with m.Elif((at - head)[: len(at)] == self.size):
                 m.d.sync += full.eq(1)
             with m.Else():
                 m.d.comb += write.en.eq(is_data)
@@ -256,8 +259,8 @@ class AnswerSender(wiring.Component):  # type: ignore[misc]
 
     ASKS = ("error", "hello", "reset", "ack", "counters")
 
-    def __init__(self, identity: bytes, counters: int) -> None:
-        self.identity, self.counter_number = identity, counters
+    def __init__(self, identity: bytes, counters: int, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self.identity, self.counter_number, self.buffer_bytes = identity, counters, buffer_bytes
         super().__init__(
             {
                 **{f"ask_{a}": In(1) for a in self.ASKS},
@@ -274,7 +277,7 @@ class AnswerSender(wiring.Component):  # type: ignore[misc]
     def elaborate(self, platform: object) -> Module:
         m = Module()
         hello = bytes([HELLO | ANSWER, VERSION]) + self.identity
-        hello += (BUFFER_BYTES - 2).to_bytes(2, "little") + self.counter_number.to_bytes(2, "little")
+        hello += (self.buffer_bytes - 2).to_bytes(2, "little") + self.counter_number.to_bytes(2, "little")
         shift, count = Signal(8 * len(hello)), Signal(range(len(hello) + 1))
         words = Signal(range(self.counter_number + 1))
         sequence, records = Signal(8), Signal(8)
