@@ -202,7 +202,7 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
         p = self.network.populations[i]
         neurons = self.accelerator.units[p.name].neurons
         shape = neurons.values[0].shape()
-        states = {k: f.bits for k, f in p.law.states().items()} if self.options.monitor_states else {}
+        states = {k: (f.bits, f.signed) for k, f in p.law.states().items()} if self.options.monitor_states else {}
         table = tuple(tuple(int(x) for x in row) for row in neurons.neuron_of)
         return MonitorPort(f"mon{i}", p.name, table, shape.width, shape.signed, states)
 
@@ -231,7 +231,7 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
             m.d.comb += self._port(f"{monitor.prefix}_row", neurons.out_row).eq(neurons.out_row)
             for j in range(neurons.lanes.neuron):
                 for name, value in [("value", neurons.values[j])] + [
-                    (state, neurons.states[state][j]) for state in monitor.state_bits
+                    (state, neurons.states[state][j]) for state in monitor.state_formats
                 ]:
                     m.d.comb += self._port(f"{monitor.prefix}_{name}{j}", value).eq(value)
         return m

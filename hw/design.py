@@ -65,7 +65,7 @@ class MonitorPort:
     """Monitor ports of one population: `prefix_valid`, `prefix_row`, `prefix_value{n}`, `prefix_{state}{n}`.
 
     :param neuron_of: neuron index by [row][lane]; -1 is padding.
-    :param state_bits: bits by state name; states are signed. Empty without `monitor_states`.
+    :param state_formats: (bits, signed) by state name. Empty without `monitor_states`.
     """
 
     prefix: str
@@ -73,7 +73,7 @@ class MonitorPort:
     neuron_of: tuple[tuple[int, ...], ...]
     value_bits: int
     signed: bool
-    state_bits: Mapping[str, int]
+    state_formats: Mapping[str, tuple[int, bool]]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None)
     """Pack one input's part of `x` into beats; zero is not sent.
 
     Lane e carries events with index ≡ e modulo `classes` (as many as lanes unless given), by increasing row. A tick has
-    as many beats as its fullest class needs, at least one; `last` is on its final beat (which may carry events; a silent tick is a bare one).
+    as many beats as its fullest class needs, at least one; `last` is on its final beat (which may carry events; a
+    silent tick is a bare one).
 
     :param x_part: integers, [samples, ticks, channels].
     :raises ValueError: not three axes, or no lanes.
@@ -81,7 +82,7 @@ def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None)
 def unpack(beats: Beats, samples: int, ticks: int, channels: int) -> npt.NDArray[np.int64]:
     """The array that `pack` was given, [samples, ticks, channels]: its inverse, for checks."""
     x = np.zeros((samples * ticks, channels), np.int64)
-    tick_of_beat = np.cumsum(beats.last) - beats.last
+    tick_of_beat: npt.NDArray[np.int64] = np.cumsum(beats.last) - beats.last
     beat, lane = np.nonzero(beats.keep)
     x[tick_of_beat[beat], beats.rows[beat, lane] * beats.classes + lane % beats.classes] = beats.values[beat, lane]
     return x.reshape(samples, ticks, channels)

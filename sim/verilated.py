@@ -1,0 +1,433 @@
+"""The compiled batch engine: Verilator C++, whole data sets on the RTL, samples sharded over processes.
+
+`batch.cpp` is the main program; this module generates the header that knows a design's ports, builds (cached by content
+hash), writes stimulus, runs the shards and gathers one `Trace`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from apical.hw import tools
+from apical.hw.design import Design, HardwareOptions, Manifest, StreamPort
+from apical.hw.verilog import generate
+from apical.sim.stimulus import Beats, pack
+from apical.sw.golden import Trace, check_input, split_input
+from apical.sw.network import Network
+
+MAIN = Path(__file__).with_name("batch.cpp")
+Progress = Callable[[int, int], None]
+
+
+class SimulationError(RuntimeError):
+    """The RTL broke the protocol or stopped; the message says where."""
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """Random stalls: probability per cycle that an input isn't offered or an output isn't taken."""
+
+    inputs: float = 0.0
+    outputs: float = 0.0
+    seed: int = 0
+
+
+def _switch(name: str, result: str, arguments: str, bodies: list[str]) -> str:
+    cases = "".join(f"        case {i}: {{ {body} }}\n" for i, body in enumerate(bodies))
+    tail = "" if result == "void" else " return 0;"
+    return f"static inline {result} {name}({arguments}) {{\n    switch (i) {{\n{cases}    }}{tail}\n}}\n"
+
+
+def _sign(expression: str, bits: int, signed: bool) -> str:
+    if not signed:
+        return f"int32_t({expression})"
+    return f"(int32_t(uint32_t({expression}) << {32 - bits}) >> {32 - bits})"
+
+
+def _drive(s: StreamPort) -> str:
+    mask, out = (1 << s.value_bits) - 1, []
+    for e in range(s.event_lanes):
+        out.append(f"t.{s.prefix}_row{e} = uint32_t(b[{1 + e}]);")
+        if s.has_value:
+            out.append(f"t.{s.prefix}_value{e} = uint32_t(b[{1 + s.event_lanes + e}]) & {mask}u;")
+    flags = f"t.{s.prefix}_keep = uint32_t(b[0]) & {(1 << s.event_lanes) - 1}u; t.{s.prefix}_last = (b[0] >> 30) & 1;"
+    return f"t.{s.prefix}_valid = 1; {flags} t.{s.prefix}_final = (uint32_t(b[0]) >> 31) & 1; {' '.join(out)} break;"
+
+
+def _take(s: StreamPort) -> str:
+    out = []
+    for e in range(s.event_lanes):
+        index = f"size_t(t.{s.prefix}_row{e}) * {s.classes} + {e % s.classes}"
+        value = _sign(f"t.{s.prefix}_value{e}", s.value_bits, s.signed) if s.has_value else "1"
+        out.append(
+            f"if ((t.{s.prefix}_keep >> {e}) & 1) {{ size_t n = {index}; "
+            f"if (n >= {s.size}) return false; a[n] += {value}; }}"
+        )
+    return " ".join(out) + " return true;"
+
+
+def _recorder(manifest: Manifest) -> str:
+    """C++ class that records the monitors."""
+    arrays, record, restart, write, complete = [], [], [], [], ["true"]
+    for p, mon in enumerate(manifest.monitors):
+        lanes, rows = len(mon.neuron_of[0]), len(mon.neuron_of)
+        size = sum(1 for row in mon.neuron_of for i in row if i >= 0)
+        table = ",".join(str(i) for row in mon.neuron_of for i in row)
+        signals = {"value": (mon.value_bits, mon.signed), **mon.state_formats}
+        arrays.append(f"    size_t tick{p} = 0;\n    static constexpr int of{p}[] = {{{table}}};\n")
+        body = [f"const int *n = of{p} + size_t(t.{mon.prefix}_row) * {lanes};"]
+        for k, (name, (bits, signed)) in enumerate(signals.items()):
+            arrays.append(f"    std::vector<int32_t> a{p}_{k};\n")
+            restart.append(f"        a{p}_{k}.assign(total * {size}, 0);\n")
+            file = f"mon{p}.bin" if k == 0 else f"mon{p}_{k - 1}.bin"
+            write.append(f'        f("{file}", a{p}_{k});\n')
+            for j in range(lanes):
+                value = _sign(f"t.{mon.prefix}_{name}{j}", bits, signed)
+                body.append(f"if (n[{j}] >= 0) a{p}_{k}[tick{p} * {size} + n[{j}]] = {value};")
+        body.append(f"if (t.{mon.prefix}_row == {rows - 1}) tick{p}++;")
+        inside = "\n            ".join(body)
+        condition = f"t.{mon.prefix}_valid && tick{p} < total && t.{mon.prefix}_row < {rows}"
+        record.append(f"        if ({condition}) {{\n            moved = true;\n            {inside}\n        }}\n")
+        restart.append(f"        tick{p} = 0;\n")
+        complete.append(f"tick{p} == total")
+    return (
+        "struct Recorder {\n    size_t total;\n"
+        + "".join(arrays)
+        + "    explicit Recorder(size_t n) : total(n) { restart(); }\n"
+        + f"    void restart() {{\n{''.join(restart)}    }}\n"
+        + f"    bool record(const Model &t) {{\n        bool moved = false;\n{''.join(record)}"
+        + "        return moved;\n    }\n"
+        + f"    bool complete() const {{ return {' && '.join(complete)}; }}\n"
+        + f"    template <class F> void write(F f) const {{\n{''.join(write)}    }}\n}};\n"
+    )
+
+
+def model_header(manifest: Manifest) -> str:
+    """The C++ header that knows the ports; made of indices only."""
+    ins, outs = manifest.inputs, manifest.outputs
+    idle = [f"t.{s.prefix}_valid = 0;" for s in ins] + [f"t.{s.prefix}_ready = 1;" for s in outs]
+    constant = [
+        f"t.{s.prefix}_valid = 1; t.{s.prefix}_keep = 1; t.{s.prefix}_last = 0; t.{s.prefix}_final = 0;" for s in ins
+    ]
+    parts = [
+        "#pragma once\n#include <cstdint>\n#include <vector>\n",
+        f'#include "V{manifest.top}.h"\nusing Model = V{manifest.top};\n',
+        f"constexpr int INPUTS = {len(ins)}, OUTPUTS = {len(outs)}, COUNTERS = {len(manifest.counters)};\n",
+        f"constexpr size_t IN_LANES[] = {{{', '.join(str(s.event_lanes) for s in ins)}}};\n",
+        f"constexpr size_t OUT_SIZE[] = {{{', '.join(str(s.size) for s in outs)}}};\n",
+        f"static inline void idle(Model &t) {{ {' '.join(idle)} }}\n",
+        f"static inline void constant(Model &t) {{ {' '.join(constant)} }}\n",
+        _switch("drive", "void", "Model &t, int i, const int32_t *b", [_drive(s) for s in ins]),
+        _switch("withdraw", "void", "Model &t, int i", [f"t.{s.prefix}_valid = 0; break;" for s in ins]),
+        _switch("in_ready", "bool", "const Model &t, int i", [f"return t.{s.prefix}_ready;" for s in ins]),
+        _switch("set_ready", "void", "Model &t, int i, bool v", [f"t.{s.prefix}_ready = v; break;" for s in outs]),
+        _switch(
+            "out_moves",
+            "bool",
+            "const Model &t, int i",
+            [f"return t.{s.prefix}_valid && t.{s.prefix}_ready;" for s in outs],
+        ),
+        _switch("out_last", "bool", "const Model &t, int i", [f"return t.{s.prefix}_last;" for s in outs]),
+        _switch("out_final", "bool", "const Model &t, int i", [f"return t.{s.prefix}_final;" for s in outs]),
+        _switch("take", "bool", "const Model &t, int i, int32_t *a", [_take(s) for s in outs]),
+        _switch(
+            "counter", "uint32_t", "const Model &t, int i", [f"return t.cnt{c};" for c in range(len(manifest.counters))]
+        ),
+        _recorder(manifest),
+    ]
+    return "\n".join(parts)
+
+
+def _cached(kind: str, key_parts: tuple[str, ...], make: Callable[[Path], None]) -> Path:
+    """Folder in the cache, made by `make` in a temporary folder of its own and then moved there."""
+    key = hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
+    final = tools.cache_directory() / kind / key
+    if final.is_dir():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
+    try:
+        (work / "keep").mkdir()
+        make(work)
+        with contextlib.suppress(OSError):  # another process may have made it meanwhile
+            (work / "keep").replace(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+def _verilator_root() -> Path:
+    """Folder of Verilator's own C++ sources."""
+    given = tools.verilator_environment().get("VERILATOR_ROOT")
+    if given:
+        return Path(given)
+    argv = [*tools.find("verilator"), "--getenv", "VERILATOR_ROOT"]
+    return Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def _compile(sources: list[Path], optimize: str, include: list[Path], work: Path) -> list[Path]:
+    """Objects of C++ sources, two at a time.
+
+    :raises ToolMissing, ToolFailed: no compiler, or its errors.
+    """
+    flags = ["-std=c++17", optimize, "-faligned-new", "-w", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0"]
+    flags += ["-DVM_TIMING=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
+    paths = [f"-I{folder}" for folder in include]
+    compiler = tools.find("g++")
+
+    def one(source: Path) -> Path:
+        out = work / f"{source.stem}.o"
+        argv = [*compiler, *flags, *paths, "-c", str(source), "-o", str(out)]
+        tools.run_tool(argv, work, work / f"{source.stem}.log")
+        return out
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, sorted(sources, key=lambda s: -s.stat().st_size)))
+
+
+def _runtime() -> list[Path]:
+    """Verilator's own run-time library, compiled once per version of the tools."""
+    root = _verilator_root()
+    include = root / "include"
+
+    def make(work: Path) -> None:
+        sources = [include / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
+        for made in _compile(sources, "-O2", [include, include / "vltstd"], work):
+            made.rename(work / "keep" / made.name)
+
+    versions = (tools.version("verilator"), tools.version("g++"))
+    return sorted(_cached("verilator-runtime", versions, make).glob("*.o"))
+
+
+def build(design: Design, *, fast_build: bool = False) -> Path:
+    """Compile a design's simulator, or find it in the cache.
+
+    :param fast_build: compile quickly for few samples (tests) rather than for speed.
+    :returns: the program.
+    :raises ToolMissing, ToolFailed: from the tools, with what to do.
+    """
+    header, top = model_header(design.manifest), design.manifest.top
+
+    def make(work: Path) -> None:
+        tools.find("perl")
+        runtime, include = _runtime(), _verilator_root() / "include"
+        (work / "design.v").write_text(design.verilog)
+        (work / "model.h").write_text(header)
+        shutil.copy(MAIN, work / "batch.cpp")
+        argv = [*tools.find("verilator"), "--cc", "--no-assert", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
+        argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj", "design.v"]
+        tools.run_tool(argv, work, work / "verilator.log", tools.verilator_environment())
+        sources = [*(work / "obj").glob("*.cpp"), work / "batch.cpp"]
+        paths = [work / "obj", work, include, include / "vltstd"]
+        objects = _compile(sources, "-O0" if fast_build else "-O2", paths, work)
+        program = work / "keep" / "simulate"
+        link = [*tools.find("g++"), "-o", str(program), *map(str, [*objects, *runtime]), "-lpthread"]
+        tools.run_tool(link, work, work / "link.log")
+
+    parts = (design.verilog, header, MAIN.read_text(), tools.version("verilator"), tools.version("g++"))
+    return _cached("verilated", (*parts, str(fast_build)), make) / "simulate"
+
+
+def _write_beats(path: Path, beats: Beats) -> None:
+    weights = 1 << np.arange(beats.event_lanes, dtype=np.uint32)
+    flags = (beats.keep.astype(np.uint32) * weights).sum(axis=1, dtype=np.uint32)
+    flags |= beats.last.astype(np.uint32) << np.uint32(30)
+    flags |= beats.final.astype(np.uint32) << np.uint32(31)
+    words = np.empty((len(beats), 1 + 2 * beats.event_lanes), np.int32)
+    words[:, 0] = flags.view(np.int32)
+    words[:, 1 : 1 + beats.event_lanes] = beats.rows
+    words[:, 1 + beats.event_lanes :] = beats.values
+    with path.open("wb") as stream:
+        stream.write(np.uint32(len(beats)).tobytes())
+        words.tofile(stream)
+
+
+class _Shard:
+    """One process on a slice of the samples, in a folder of its own."""
+
+    def __init__(
+        self, program: Path, design: Design, x: np.ndarray, folder: Path, stalls: Stalls, reset_at: int, bare: int = 0
+    ) -> None:
+        self.design, self.x, self.folder, self.done = design, x, folder, 0
+        parts = split_input(design.network, x)
+        for i, port in enumerate(design.manifest.inputs):
+            _write_beats(folder / f"in{i}.bin", pack(parts[port.node], port.event_lanes, port.classes))
+        numbers = (x.shape[0], x.shape[1], round(stalls.inputs * 65536), round(stalls.outputs * 65536), stalls.seed)
+        argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare))]
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.done = int(line)
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.reader.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def figures(self) -> tuple[dict[str, float], dict[int, int]]:
+        """Figures and counters of a finished run.
+
+        :raises SimulationError: the RTL stopped, broke the protocol, or the program failed.
+        """
+        path = self.folder / "result.txt"
+        if self.process.returncode or not path.is_file():
+            assert self.process.stderr is not None
+            said = self.process.stderr.read().strip()
+            raise SimulationError(f"the simulator ended with status {self.process.returncode}: {said or 'no message'}")
+        figures, counters = {}, {}
+        for line in path.read_text().splitlines():
+            key, _, rest = line.partition(" ")
+            if key == "problem":
+                raise SimulationError(rest)
+            if key == "counter":
+                index, value = rest.split()
+                counters[int(index)] = int(value)
+            else:
+                figures[key] = float(rest)
+        return figures, counters
+
+    def array(self, file: str, size: int) -> np.ndarray:
+        """A recorded array, [samples, ticks, size]."""
+        return np.fromfile(self.folder / file, np.int32).reshape(self.x.shape[0], self.x.shape[1], size)
+
+
+@contextlib.contextmanager
+def _folders(count: int) -> Iterator[list[Path]]:
+    with tempfile.TemporaryDirectory(prefix="apical-") as base:
+        folders = [Path(base) / str(i) for i in range(count)]
+        for folder in folders:
+            folder.mkdir()
+        yield folders
+
+
+def _wait(shards: list[_Shard], samples: int, progress: Progress | None) -> None:
+    while any(s.process.poll() is None for s in shards):
+        for s in shards:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                s.process.wait(0.1)
+        if progress is not None:
+            progress(min(sum(s.done for s in shards), samples), samples)
+    for s in shards:
+        s.reader.join()
+
+
+def _gather(design: Design, shards: list[_Shard]) -> Trace:
+    manifest, network = design.manifest, design.network
+    runs = [s.figures() for s in shards]
+    counters = {name: sum(c[i] for _, c in runs) for i, name in enumerate(manifest.counters)}
+    sizes = {p.name: p.size for p in network.populations}
+
+    def join(file: str, size: int) -> np.ndarray:
+        return np.concatenate([s.array(file, size) for s in shards])
+
+    outputs = {port.node: join(f"out{o}.bin", port.size) for o, port in enumerate(manifest.outputs)}
+    values, states = {}, {}
+    for p, mon in enumerate(manifest.monitors):
+        values[mon.population] = join(f"mon{p}.bin", sizes[mon.population])
+        states[mon.population] = {
+            name: join(f"mon{p}_{k}.bin", sizes[mon.population]) for k, name in enumerate(mon.state_formats)
+        }
+    return Trace(
+        values,
+        outputs,
+        counters,
+        {name: s for name, s in states.items() if s},
+        cycles=int(sum(f["cycles"] for f, _ in runs)),
+        seconds=max(f["seconds"] for f, _ in runs),
+        engine="verilated",
+    )
+
+
+def run_design(
+    design: Design,
+    x: np.ndarray,
+    *,
+    workers: int = 2,
+    stalls: Stalls | None = None,
+    reset_at: int = 0,
+    fast_build: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run a generated (monitor) design; `simulate` is the usual way in.
+
+    :param reset_at: > 0: reset the accelerator at that cycle, wherever it is, then run all samples again.
+    :raises SimulationError: see `SimulationError`.
+    """
+    x = check_input(design.network, x)
+    program = build(design, fast_build=fast_build)
+    workers = max(1, min(workers, x.shape[0]))
+    bounds = [x.shape[0] * w // workers for w in range(workers + 1)]
+    with _folders(workers) as folders:
+        shards: list[_Shard] = []
+        try:
+            for w, folder in enumerate(folders):
+                part = x[bounds[w] : bounds[w + 1]]
+                shards.append(_Shard(program, design, part, folder, stalls or Stalls(), reset_at))
+            _wait(shards, x.shape[0], progress)
+            return _gather(design, shards)
+        finally:
+            for shard in shards:
+                shard.end()
+
+
+def simulate(
+    network: Network,
+    options: HardwareOptions,
+    x: np.ndarray,
+    *,
+    workers: int = 2,
+    states: bool = False,
+    stalls: Stalls | None = None,
+    fast_build: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run `x` on the RTL of a network, in a monitor build.
+
+    :param x: integers, [samples, ticks, inputs].
+    :param workers: processes; samples are split among them, each starts from reset.
+    :param states: record every state after every tick as well.
+    :param stalls: random stalls on both ends.
+    :param progress: called with (samples done, samples).
+    :raises SimulationError: the RTL stopped or broke the protocol.
+    """
+    options = replace(options, monitor=True, monitor_states=states)
+    design = generate(network, options)
+    return run_design(design, x, workers=workers, stalls=stalls, fast_build=fast_build, progress=progress)
+
+
+def bare_cycles_per_second(design: Design, cycles: int = 200_000) -> float:
+    """Speed of the same compiled model in a loop with constant inputs and no recording, for comparison."""
+    program = build(design)
+    x = np.zeros((1, 1, design.network.input_size), np.int64)
+    with _folders(1) as folders:
+        shard = _Shard(program, design, x, folders[0], Stalls(), 0, bare=cycles)
+        try:
+            _wait([shard], 1, None)
+            figures, _ = shard.figures()
+        finally:
+            shard.end()
+    return figures["cycles"] / figures["seconds"]
