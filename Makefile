@@ -54,7 +54,7 @@ bench: setup
 	@for name in $(BENCHMARKS); do $(BIN)/apical bench $$name --json || exit 1; done
 
 docs: setup
-	$(BIN)/apical reference --write docs/reference
+	$(BIN)/python -m apical.sw.cli_reference docs/reference
 
 constraints: setup
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt

@@ -112,7 +112,7 @@ def model_of(law: Law, seed: int = 0, *, neurons: int = 10, sources: int = 7) ->
     projections = [
         Dense(source, cells, compartment=c, bits=6, std=1.5 / sources**0.5, name=f"in to {c}") for c in law.compartments
     ]
-    if seed // 2 % 2:
+    if (seed + 1) // 2 % 2:
         projections.append(Dense(cells, cells, compartment=law.compartments[-1], bits=5, delay=1, name="back"))
     projections.append(Dense(cells, read, name="out"))
     return Model([source], [cells, read], projections, outputs=["read", "cells"], decoder="last", name=law.name)
@@ -127,7 +127,7 @@ def random_events(network: Network, samples: int, ticks: int, seed: int) -> np.n
 
 
 def check_law(
-    law: Law, *, examples: int = 200, networks: int = 4, samples: int = 4, ticks: int = 12, hardware: bool = True
+    law: Law, *, examples: int = 200, networks: int = 2, samples: int = 4, ticks: int = 12, hardware: bool = True
 ) -> LawCheck:
     """Check a law on all backends: single steps, then random networks in training, golden and RTL with counters.
 
