@@ -1,0 +1,123 @@
+"""Equality, the product's promise: run golden and RTL on the same input and compare everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from apical.hw.accelerator import lanes_of
+from apical.hw.design import HardwareOptions, default_options
+from apical.sim import verilated
+from apical.sim.scoreboard import first_divergence, mismatches
+from apical.sw import golden as model
+from apical.sw.golden import Trace
+from apical.sw.network import Network
+
+Progress = Callable[[int, int], None]
+ENGINES = ("verilated", "cocotb")
+
+
+@dataclass(frozen=True)
+class CosimResult:
+    """Result of a co-simulation.
+
+    :param mismatches: samples in which anything differs.
+    :param accuracy: of the RTL's outputs, 0 to 1; None without labels or decoder.
+    :param lane_utilization: synaptic operations ÷ (cycles x lanes) of the busiest population's busiest projection.
+    :param utilization: the same for every projection.
+    :param divergence: the first difference in words; None where equal.
+    """
+
+    equal: bool
+    samples: int
+    mismatches: int
+    accuracy: float | None
+    cycles_per_sample: float
+    cycles_per_tick: float
+    lane_utilization: float
+    utilization: dict[str, float]
+    samples_per_second: float
+    engine: str
+    divergence: str | None
+    golden: Trace
+    rtl: Trace
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        skip = ("golden", "rtl")
+        return {k: v for k, v in vars(self).items() if k not in skip}
+
+
+def accuracy(network: Network, trace: Trace, labels: np.ndarray | None) -> float | None:
+    """Share of samples whose decoded class is the label; None without labels or decoder."""
+    classes = model.decode(network, trace)
+    if labels is None or classes is None:
+        return None
+    if labels.shape != classes.shape:
+        raise ValueError(f"labels: expected shape {list(classes.shape)}, got {list(labels.shape)}")
+    return float((classes == labels).mean())
+
+
+def lane_utilization(network: Network, options: HardwareOptions, trace: Trace) -> dict[str, float]:
+    """Synaptic operations ÷ (cycles x synapse lanes x event lanes) by projection."""
+    if not trace.cycles:
+        return {}
+    lanes = lanes_of(network, options)
+    return {
+        q.name: trace.counters[f"projection {q.name}: events"]
+        * network.nodes[q.target].size
+        / (trace.cycles * lanes[q.name])
+        for q in network.projections
+    }
+
+
+def cosim(
+    network: Network,
+    x: np.ndarray,
+    *,
+    options: HardwareOptions | None = None,
+    labels: np.ndarray | None = None,
+    engine: str = "verilated",
+    workers: int = 2,
+    states: bool = False,
+    progress: Progress | None = None,
+) -> CosimResult:
+    """Run golden and RTL on `x` and compare outputs, every population's values each tick, counters (and states).
+
+    :param x: integers, [samples, ticks, inputs].
+    :param labels: classes, [samples].
+    :param engine: ``verilated`` (compiled batch) or ``cocotb``.
+    :param progress: called with (samples done, samples) by the RTL engine.
+    :raises SimulationError: the RTL stopped or broke the protocol.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine: expected one of {ENGINES}, got {engine!r}")
+    options = options or default_options(network)
+    reference = model.run(network, x, states=states)
+    if engine == "verilated":
+        rtl = verilated.simulate(network, options, x, workers=workers, states=states, progress=progress)
+    else:
+        from apical.sim import bench
+
+        rtl = bench.simulate(network, options, x, states=states)
+    divergence = first_divergence(reference, rtl)
+    cycles = rtl.cycles or 0
+    used = lane_utilization(network, options, rtl)
+    return CosimResult(
+        equal=divergence is None,
+        samples=rtl.samples,
+        mismatches=mismatches(reference, rtl),
+        accuracy=accuracy(network, rtl, labels),
+        cycles_per_sample=cycles / rtl.samples,
+        cycles_per_tick=cycles / (rtl.samples * np.asarray(x).shape[1]),
+        lane_utilization=max(used.values(), default=0.0),
+        utilization=used,
+        samples_per_second=rtl.samples / rtl.seconds if rtl.seconds else 0.0,
+        engine=engine,
+        divergence=None if divergence is None else str(divergence),
+        golden=reference,
+        rtl=rtl,
+    )
