@@ -26,8 +26,8 @@ Every operation is exact; rounding is floor; nothing saturates but `clip`."""
 CLI_HEAD = """# Command line
 
 Exit status: 0 what was asked holds; 1 it doesn't (a mismatch, a missing tool in `doctor`); 2 bad usage or input, or a
-missing tool; 130 interrupted. With `--json` standard output is one JSON object and nothing else; progress and logs go to
-standard error. `APICAL_TRACEBACK=1` shows where an error came from; `APICAL_DATA` names the folder of data sets,
+missing tool; 130 interrupted. With `--json` standard output is one JSON object and nothing else; progress and logs go
+to standard error. `APICAL_TRACEBACK=1` shows where an error came from; `APICAL_DATA` names the folder of data sets,
 `APICAL_CACHE` that of builds."""
 
 
