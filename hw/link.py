@@ -103,17 +103,20 @@ class FrameBuffer(wiring.Component):  # type: ignore[misc]
         with m.If(parser.bad):
             m.d.comb += [self.error.eq(1), self.error_code.eq(1)]
 
-        # Read side: the memory's register holds the next byte where `ready_byte`.
-        ready_byte, take = Signal(), Signal()
+        # Read side: a byte is fetched into a register behind the memory's own, which is slow.
+        fetched, loaded, take = Signal(), Signal(), Signal()
+        held = Signal(9, reset_less=True)
         m.d.comb += [
             read.addr.eq(head[:-1]),
-            read.en.eq(1),
-            self.bytes.valid.eq(ready_byte),
-            self.bytes.payload.data.eq(read.data[:8]),
-            self.bytes.payload.end.eq(read.data[8]),
+            self.bytes.valid.eq(loaded),
+            self.bytes.payload.data.eq(held[:8]),
+            self.bytes.payload.end.eq(held[8]),
             take.eq(self.bytes.valid & self.bytes.ready),
         ]
-        m.d.sync += [head.eq(head + take), ready_byte.eq((head != kept) & ~take)]
+        with m.If(take):
+            m.d.sync += [head.eq(head + 1), loaded.eq(0)]
+        with m.Elif(~loaded):
+            m.d.sync += [fetched.eq((head != kept) & ~fetched), loaded.eq(fetched), held.eq(read.data)]
         return m
 
 

@@ -162,7 +162,7 @@ def place(
     options = [_DEVICES[board.device], "--package", board.package, "--speed", board.speed_grade]
     options += ["--freq", f"{frequency_mhz:g}", "--seed", str(seed), "--timing-allow-fail"]
     commands = {
-        "synthesis": [*tools.find("yosys"), "-s", "synth.ys"],
+        "synthesis": [*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"],
         "place and route": [
             *tools.find("nextpnr-ecp5"),
             *options,

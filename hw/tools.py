@@ -237,7 +237,7 @@ def verilator_environment() -> dict[str, str]:
 def last_lines(log: Path, count: int = 12) -> str:
     """End of a log file, errors first where it has any."""
     lines = log.read_text(errors="replace").splitlines()
-    errors = [line for line in lines if re.match(r"(?i)\s*(%?error|traceback)", line)][:3]
+    errors = [line for line in lines if re.search(r"\bERROR:|^%Error|^Traceback", line)][:3]
     tail = lines[-count:]
     return "\n".join([e for e in errors if e not in tail] + tail)
 

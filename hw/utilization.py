@@ -156,7 +156,8 @@ def synthesize_xcup(design: Design | str, top: str | None = None) -> Utilization
         def fill(work: Path) -> None:
             (work / "design.v").write_text(verilog, encoding="utf-8")
             (work / "synth.ys").write_text(script(name), encoding="utf-8")
-            tools.run_tool([*tools.find("yosys"), "-s", "synth.ys"], work, work / "yosys.log")
+            # -l: YoWASP's Yosys loses the end of what it writes to standard output
+            tools.run_tool([*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"], work, work / "errors.log")
             result = parse_stat((work / "stat.json").read_text(encoding="utf-8"), tool)
             (work / "utilization.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 

@@ -1,0 +1,184 @@
+"""What a design will need, from its structure, before any synthesis; and whether it fits a board.
+
+LUT = c0 · populations + c1 · Σ S·A + c2 · Σ S·(E − 1)·(W + 1) + c3 · Σ S·E·P + c4 · Σ N·V·O
+
+S, N, E: synapse, neuron and event lanes; A: accumulator bits; W: weight bits (product bits where events are graded);
+P: product bits, 0 for spikes; V: bits of the law's widest value; O: the law's operations. The sums run over
+projections (c1, c2, c3) and populations (c4). Flip-flops: the same with weight registers (c1) and the groups' address
+chains (c3) added. The coefficients are non-negative least-squares fits of the relative error to Yosys's results. DSP
+slices are the law's products in each neuron lane and one per synapse and event lane for graded events; block RAM
+follows from each weight bank's shape. `MARGIN` of a device is left free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apical.hw.accelerator import check_options, event_classes
+from apical.hw.boards import Board, Capacity
+from apical.hw.design import HardwareOptions, default_options
+from apical.hw.events import EventLayout
+from apical.hw.synapse_array import BLOCK_RAM_ROWS
+from apical.sw.network import Network, Population
+from apical.sw.ranges import Interval, IntervalOps
+
+MARGIN = 0.1  # of LUT and flip-flops: routers need room, and estimates err
+# From ten designs of 8 to 64 lanes, all laws, 1 to 4 event lanes, 4 to 8 weight bits; residuals up to 26 %.
+COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {
+    "xcup": {"lut": (30.4, 2.283, 0.641, 0.378, 0.411), "ff": (137.7, 1.888, 0.0, 1.256, 0.664)},
+    "ecp5": {"lut": (238.0, 4.136, 0.488, 0.687, 0.423), "ff": (123.0, 1.775, 0.015, 1.65, 0.774)},
+}
+LINK = {"lut": 1200, "ff": 600, "bram": 1}  # of the serial link on an ECP5 board
+
+
+class FitError(ValueError):
+    """The design doesn't fit the board; the message says what is short and which lanes would fit."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Resources that a design will need, in the device's own units (LUT4 or LUT6, RAM blocks of its size)."""
+
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+
+    def short(self, capacity: Capacity) -> list[str]:
+        """What the device has too little of, one text each."""
+        limits = {
+            "LUT": (self.lut, int(capacity.lut * (1 - MARGIN))),
+            "flip-flops": (self.ff, int(capacity.ff * (1 - MARGIN))),
+            "DSP": (self.dsp, capacity.dsp),
+            "block RAM": (self.bram, capacity.bram),
+        }
+        return [f"about {need} {what}, {have} usable" for what, (need, have) in limits.items() if need > have]
+
+
+class _CountingOps(IntervalOps):
+    """Interval arithmetic that counts a law's operations and the multipliers that its products take."""
+
+    def __init__(self, multiplier: tuple[int, int]) -> None:
+        super().__init__()
+        self.multiplier = multiplier
+        self.operations = self.slices = 0
+
+    def _seen(self, low: int, high: int) -> Interval:
+        self.operations += 1
+        return super()._seen(low, high)
+
+    def mul(self, a: Interval | int, b: Interval | int) -> Interval:
+        if isinstance(a, Interval) and isinstance(b, Interval):
+            wide, narrow = sorted((x.magnitude.bit_length() + 1 for x in (a, b)), reverse=True)
+            self.slices += -(-wide // self.multiplier[0]) * -(-narrow // self.multiplier[1])
+        return super().mul(a, b)
+
+
+def _law_work(network: Network, population: Population, multiplier: tuple[int, int]) -> tuple[int, int, int]:
+    """Operations, multipliers, and bits of the widest value of a law in a population."""
+    ops = _CountingOps(multiplier)
+    states = {name: Interval(*f.bounds) for name, f in population.law.states().items()}
+    params = {k: Interval(int(a.min()), int(a.max())) for k, a in population.params.items()}
+    population.law.step(ops, states, network.currents(population), params)
+    return ops.operations, ops.slices, network.ranges[population.name].magnitude.bit_length() + 1
+
+
+def _blocks(depth: int, width: int, shapes: Sequence[tuple[int, int]]) -> int:
+    """Blocks of a memory: the cheapest of the block's aspect ratios (depth, width)."""
+    return min(math.ceil(depth / d) * math.ceil(width / w) for d, w in shapes)
+
+
+# Shapes of an 18 kbit block: UltraScale+ pairs two into 36 kbit (UG573), ECP5 has DP16KD (FPGA-TN-02204).
+_SHAPES_18K = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+_MULTIPLIER = {"xcup": (27, 18), "ecp5": (18, 18)}  # DSP48E2 (UG579), MULT18X18D
+
+
+def features(network: Network, options: HardwareOptions, flow: str) -> tuple[list[float], list[float], int, int]:
+    """Terms of the LUT and flip-flop formulas, DSP slices, and 18 kbit blocks of block RAM."""
+    check_options(network, options)
+    sums = chains = trees = multiplied = weights = law = 0.0
+    dsp = blocks = 0
+    for p in network.populations:
+        s, n = options.lanes[p.name].synapse, options.lanes[p.name].neuron
+        for q in network.incoming(p.name):
+            source = network.nodes[q.source]
+            e = (
+                options.lanes[q.source].event
+                if q.source in options.lanes
+                else options.input_event_lanes.get(q.source, 1)
+            )
+            layout = EventLayout(source.size, source.value_range, e, event_classes(network, options, q.source))
+            w, words, groups = q.weight_bits, -(-p.size // s), s // n
+            sum_bits = q.sum_interval(source.value_range).magnitude.bit_length() + 1
+            product = 0 if layout.binary else w + layout.value_shape.width
+            sums += s * sum_bits
+            trees += s * (e - 1) * ((product or w) + 1)
+            multiplied += s * e * product
+            weights += s * e * w
+            depth = words * layout.rows + 1
+            chains += groups * words * e * (depth.bit_length() + (product and product - w))
+            dsp += 0 if layout.binary else s * e
+            if depth >= BLOCK_RAM_ROWS:
+                blocks += groups * e * _blocks(depth, n * w, _SHAPES_18K)
+        operations, slices, width = _law_work(network, p, _MULTIPLIER[flow])
+        law += n * operations * width
+        dsp += n * slices
+    count = float(len(network.populations))
+    for_lut = [count, sums, trees, multiplied, law]
+    for_ff = [count, sums + weights, trees, multiplied + chains, law]
+    return for_lut, for_ff, dsp, blocks
+
+
+def estimate(network: Network, options: HardwareOptions, board: Board) -> Estimate:
+    """Resources on the board's family; on an ECP5 board with the serial link.
+
+    :raises HardwareError: lanes that no hardware can have.
+    """
+    for_lut, for_ff, dsp, blocks = features(network, options, board.flow)
+    fitted, ecp5 = COEFFICIENTS[board.flow], board.flow == "ecp5"
+    lut = sum(c * x for c, x in zip(fitted["lut"], for_lut, strict=True)) + (LINK["lut"] if ecp5 else 0)
+    ff = sum(c * x for c, x in zip(fitted["ff"], for_ff, strict=True)) + (LINK["ff"] if ecp5 else 0)
+    if ecp5:
+        blocks += LINK["bram"]
+    else:
+        blocks = -(-blocks // 2)
+    return Estimate(round(lut), round(ff), dsp, blocks)
+
+
+def check(network: Network, options: HardwareOptions, board: Board) -> Estimate:
+    """The estimate of a design that fits the board.
+
+    :raises FitError: it doesn't; the message says what is short and the most lanes that fit.
+    """
+    need = estimate(network, options, board)
+    if short := need.short(board.capacity):
+        widest = max(options.lanes[p.name].synapse for p in network.populations)
+        try:
+            lanes = largest(network, board).lanes
+            hint = ", ".join(
+                f"{name!r}: {lane.synapse} synapse and {lane.neuron} neuron lanes" for name, lane in lanes.items()
+            )
+            advice = f"these fit: {hint}"
+        except FitError:
+            advice = "no number of lanes fits"
+        raise FitError(f"board {board.name}: {widest} synapse lanes are too many: {'; '.join(short)}; {advice}")
+    return need
+
+
+def largest(network: Network, board: Board) -> HardwareOptions:
+    """The most synapse lanes (a power of two up to 256, and up to 8 neuron lanes) that fit, one event lane.
+
+    :raises FitError: not even one lane per population fits.
+    """
+    synapse = 256
+    while True:
+        options = default_options(network, synapse_lanes=synapse, neuron_lanes=min(8, synapse))
+        need = estimate(network, options, board)
+        short = need.short(board.capacity)
+        if not short:
+            return options
+        if synapse == 1:
+            raise FitError(f"board {board.name}: the network doesn't fit at any number of lanes: {'; '.join(short)}")
+        synapse //= 2

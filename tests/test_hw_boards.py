@@ -1,0 +1,78 @@
+"""Board tables: those that ship, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from apical.hw import boards
+
+BOARDS = Path(__file__).parent.parent / "boards"
+
+
+def test_every_shipped_board_is_read_and_names_its_sources() -> None:
+    names = boards.names()
+    assert {"ulx3s", "ecpix5-85", "zcu104", "kv260"} <= set(names)
+    for name in names:
+        assert boards.load(name).source
+
+
+def test_ulx3s_pins_are_those_of_its_constraints_file() -> None:
+    board = boards.load("ulx3s")
+    assert board.clock is not None and board.uart is not None
+    assert (board.clock.pin.ball, board.clock.frequency_mhz) == ("G2", 25.0)
+    assert (board.uart.transmit.ball, board.uart.receive.ball) == ("L4", "M1")
+    assert [p.ball for p in board.leds] == ["B2", "C2", "C1", "D2", "D1", "E2", "E1", "H3"]
+
+
+def test_zcu104_capacity_is_the_data_sheets() -> None:
+    c = boards.load("zcu104").capacity
+    assert (c.lut, c.ff, c.dsp, c.bram, c.uram) == (230_400, 460_800, 1_728, 312, 96)
+
+
+def test_an_unknown_board_is_told_the_known_ones() -> None:
+    with pytest.raises(boards.BoardError, match=r"^board 'arty': expected one of ecpix5-85, .*ulx3s.*, or a path"):
+        boards.load("arty")
+
+
+@pytest.mark.parametrize("name", ["../ulx3s", "", "ulx3s\n"])
+def test_a_board_name_cannot_leave_the_folder(name: str) -> None:
+    with pytest.raises(boards.BoardError, match=r"^board "):
+        boards.load(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, r"^mine\.yaml: colour: Extra inputs are not permitted"),
+        ({"device": None}, r"^mine\.yaml: device: Input should be a valid string, got 'None'$"),
+        ({"speed_grade": 6}, r"^mine\.yaml: speed_grade: Input should be a valid string"),
+        ({"clock": {"pin": {"ball": 'G2"; x'}, "frequency_mhz": 25.0}}, r"^mine\.yaml: clock\.pin\.ball: "),
+        ({"leds": [{"ball": "G2"}]}, r"^mine\.yaml: table: .*ball G2 is used twice"),
+        ({"uart": None}, r"^mine\.yaml: table: .*an ecp5 board needs clock and uart"),
+        ({"source": []}, r"^mine\.yaml: table: .*at least one source"),
+        ({"name": "other"}, r"^mine\.yaml: name: expected 'mine' as the file's name says, got 'other'"),
+        ({"board": 2}, r"^mine\.yaml: board: Input should be 1"),
+    ],
+)
+def test_a_wrong_table_names_file_and_field(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    table = yaml.safe_load((BOARDS / "ulx3s.yaml").read_text())
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**table, "name": "mine", **change}))
+    with pytest.raises(boards.BoardError, match=message):
+        boards.read(path)
+
+
+def test_a_table_with_yaml_aliases_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text("a: &a [1, 1]\nb: [*a, *a]\n")
+    with pytest.raises(boards.BoardError, match="expected no YAML aliases, got one"):
+        boards.read(path)
+
+
+def test_ones_own_board_is_loaded_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text((BOARDS / "ulx3s.yaml").read_text().replace("name: ulx3s", "name: mine"))
+    assert boards.load(str(path)).device == "LFE5U-85F"
