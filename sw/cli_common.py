@@ -189,6 +189,8 @@ def progress(text: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+        total = bar.tasks[0].total or 1
+        bar.update(task, completed=total, total=total)
 
 
 class Reply:

@@ -20,7 +20,6 @@ from apical.sw.cli_common import (
     LimitOption,
     NeuronOption,
     Reply,
-    SeedOption,
     SynapseOption,
     WorkersOption,
 )
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 WIDEST = "For a board: the widest that fit, unless given. For xcup: 128, 8, 1."
 TechnologyOption = Annotated[str, typer.Option("--technology", help="A price table's name or file, or all.")]
 EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
-StallOption = Annotated[float, typer.Option(min=0.0, max=0.95, help="Share of stalled cycles (engine cocotb).")]
 
 
 def add(app: typer.Typer) -> None:
@@ -81,9 +79,6 @@ def cosim(
     ] = "verilated",
     workers: WorkersOption = 2,
     states: Annotated[bool, typer.Option("--states", help="Compare every membrane state after every tick.")] = False,
-    stall_in: StallOption = 0.0,
-    stall_out: StallOption = 0.0,
-    seed: SeedOption = 0,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
@@ -96,13 +91,10 @@ def cosim(
     from apical.sim import equivalence
     from apical.sw import pipeline
 
-    if engine != "cocotb" and (stall_in or stall_out):
-        raise CliError("--stall-in, --stall-out: expected --engine cocotb with them, got --engine verilated")
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
         x, labels = common.load_input(network, input_file, data, limit)
         options = common.hardware_options(network, synapse_lanes, neuron_lanes, event_lanes)
-        stalls: dict[str, Any] = {"stall_in": stall_in, "stall_out": stall_out, "seed": seed}
         with common.progress(f"cosim ({engine})") as update:
             result = equivalence.cosim(
                 network,
@@ -113,7 +105,6 @@ def cosim(
                 workers=workers,
                 states=states,
                 progress=update,
-                **(stalls if engine == "cocotb" else {}),
             )
         answer = result.summary()
         text = pipeline.sentence(result) + "\n" + common.table({k: v for k, v in answer.items() if k != "equal"})
