@@ -322,12 +322,12 @@ class AdaptiveLif(Law):
     .. math::
         a_t &= \mathrm{clip}(\lfloor \rho\,a_{t-1} / 2^F \rfloor + k\,s_{t-1},\ 0,\ 2^{B-1}-1) \\
         \theta_t &= \theta_0 + a_t \\
-        u_t &= \mathrm{clip}(\lfloor \alpha u_{t-1} / 2^F \rfloor + I_t + b - \theta_t s_{t-1},\ -2^{B-1},\ 2^{B-1}-1) \\
+        u_t &= \mathrm{clip}(\lfloor \alpha u_{t-1} / 2^F \rfloor + I_t + b - \theta_t s_{t-1}, -2^{B-1}, 2^{B-1}-1) \\
         s_t &= [u_t > \theta_t]
 
     B = `state_bits`, F = `decay_bits`; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k =
-    `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k = β(1-ρ), and
-    (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's spike, compare.
+    `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k =
+    β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's spike, compare.
     """
 
     name: ClassVar[str] = "adaptive_lif"

@@ -8,11 +8,12 @@ import pytest
 import torch
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from apical.hw.arithmetic import AmaranthOps, Wire, constant, shape_of
 from apical.sw.arithmetic import IntegerOps, TrainingOps
 from apical.sw.ranges import Interval, IntervalOps
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 Expression = tuple[Any, ...]
 
@@ -68,7 +69,7 @@ def test_every_backend_computes_the_same_integers_within_the_proven_interval(exp
     if ranges.magnitude >= 1 << 24:
         return  # float32 training isn't exact there; the width analysis would choose float64
     m = Module()
-    m._MustUse__silence = True  # type: ignore[attr-defined]  # a failing example leaves it unused
+    m._MustUse__silence = True  # a failing example leaves it unused
     signals = {k: Signal(shape_of(r), name=k) for k, r in RANGES.items()}
     out = evaluate(AmaranthOps(m), expression, {k: Wire(s, RANGES[k], 0) for k, s in signals.items()})
     assert interval.low <= out.interval.low and out.interval.high <= interval.high
@@ -105,7 +106,7 @@ def test_every_backend_computes_the_same_integers_within_the_proven_interval(exp
 @pytest.mark.parametrize(("factor", "multiplier"), [(1, False), (64, False), (240, False), (-96, False), (201, True)])
 def test_constant_factors_of_two_powers_need_no_multiplier(factor: int, multiplier: bool) -> None:
     m = Module()
-    m._MustUse__silence = True  # type: ignore[attr-defined]
+    m._MustUse__silence = True
     a = Wire(Signal(8), Interval(0, 255), 0)
     product = AmaranthOps(m).mul(a, constant(factor))
     assert (product.stage == 2) == multiplier  # a multiplier takes two stages, a shift none, one add or subtract one

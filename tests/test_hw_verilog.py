@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from apical.hw.accelerator import HardwareError
 from apical.hw.design import HardwareOptions, Lanes, default_options
 from apical.hw.verilog import generate
