@@ -327,7 +327,8 @@ class AdaptiveLif(Law):
 
     B = `state_bits`, F = `decay_bits`; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k =
     `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k =
-    β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's spike, compare.
+    β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's
+    spike, compare.
     """
 
     name: ClassVar[str] = "adaptive_lif"
