@@ -6,17 +6,15 @@ docs/reference/semantics.md.
 
 from __future__ import annotations
 
-import math
-
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.counters import Counter
-from apical.hw.design import HardwareOptions, Lanes, Manifest, MonitorPort, StreamPort
+from apical.hw.design import HardwareOptions, Manifest, MonitorPort, StreamPort, event_lanes
 from apical.hw.events import EventLayout, Fork
 from apical.hw.population import PopulationUnit
-from apical.sw.network import Input, Network
+from apical.sw.network import Network
 
 
 class HardwareError(ValueError):
@@ -58,19 +56,13 @@ def check_options(network: Network, options: HardwareOptions) -> None:
             )
 
 
-def _event_lanes(network: Network, options: HardwareOptions, node: str) -> int:
-    if isinstance(network.nodes[node], Input):
-        return options.input_event_lanes.get(node, 1)
-    return options.lanes[node].event
-
-
 BANK_ROWS = 512  # depth of a RAMB36 at its widest (72 bits, UG573) and of an ECP5 DP16KD at 36 bits: free up to here
 
 
 def event_classes(network: Network, options: HardwareOptions, node: str) -> int:
     """Residue classes of a node's event stream: for inputs as few as leave each weight bank within `BANK_ROWS` rows,
     so that the lanes balance without more memory; for populations one per lane (the scanner's rule)."""
-    lanes = _event_lanes(network, options, node)
+    lanes = event_lanes(network, options, node)
     if node not in {i.name for i in network.inputs}:
         return lanes
     words = [-(-network.nodes[q.target].size // options.lanes[q.target].synapse) for q in network.outgoing(node)]
@@ -94,7 +86,7 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
             name: EventLayout(
                 node.size,
                 node.value_range,
-                _event_lanes(network, options, name),
+                event_lanes(network, options, name),
                 event_classes(network, options, name),
             )
             for name, node in network.nodes.items()
@@ -244,20 +236,3 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
             if spec.has_value:
                 out.append((f"{spec.prefix}_value{e}", payload.values[e]))
         return out
-
-
-def lanes_of(network: Network, options: HardwareOptions) -> dict[str, int]:
-    """Synapse lanes × event lanes by projection: synaptic operations per cycle at best."""
-    out = {}
-    for q in network.projections:
-        lanes: Lanes = options.lanes[q.target]
-        out[q.name] = lanes.synapse * _event_lanes(network, options, q.source)
-    return out
-
-
-def cycles_per_tick_bound(network: Network, options: HardwareOptions, beats: dict[str, float]) -> float:
-    """Cycles per tick that `beats` per tick of each projection need in the busiest population (no overhead)."""
-    return max(
-        beats[q.name] * math.ceil(network.nodes[q.target].size / options.lanes[q.target].synapse)
-        for q in network.projections
-    )

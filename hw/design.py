@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from apical.sw.network import Network
+from apical.sw.network import Input, Network
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,20 @@ class HardwareOptions:
     input_event_lanes: Mapping[str, int] = field(default_factory=dict)
     monitor: bool = False
     monitor_states: bool = False
+
+
+def event_lanes(network: Network, options: HardwareOptions, node: str) -> int:
+    """Events per cycle of the stream that an input or population sends."""
+    if isinstance(network.nodes[node], Input):
+        return options.input_event_lanes.get(node, 1)
+    return options.lanes[node].event
+
+
+def lanes_of(network: Network, options: HardwareOptions) -> dict[str, int]:
+    """Synapse lanes × event lanes by projection: synaptic operations per cycle at best."""
+    return {
+        q.name: options.lanes[q.target].synapse * event_lanes(network, options, q.source) for q in network.projections
+    }
 
 
 @dataclass(frozen=True)
@@ -89,17 +103,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Design:
-    """A generated design: deterministic Verilog text, its manifest and identity (a hash of both).
-
-    `lanes_of` gives synapse lanes × event lanes of each projection, for the lane utilization.
-    """
+    """A generated design: deterministic Verilog text, its manifest and identity (a hash of both)."""
 
     verilog: str
     manifest: Manifest
     identity: str
     network: Network
     options: HardwareOptions
-    lanes_of: Mapping[str, int]
 
 
 def _divisor(n: int, limit: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from amaranth.hdl import Fragment
 
-from apical.hw.accelerator import Top, check_options, lanes_of
+from apical.hw.accelerator import Top, check_options
 from apical.hw.design import Design, HardwareOptions
 from apical.hw.verilog_text import convert
 from apical.sw.network import Network
@@ -26,4 +26,4 @@ def generate(network: Network, options: HardwareOptions) -> Design:
     text = convert(fragment, top.manifest.top, list(top.ports.values()))
     manifest = json.dumps(asdict(top.manifest), sort_keys=True)
     digest = hashlib.sha256((manifest + text).encode()).hexdigest()[:16]
-    return Design(text, top.manifest, digest, network, options, lanes_of(network, options))
+    return Design(text, top.manifest, digest, network, options)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from apical.hw.accelerator import lanes_of
-from apical.hw.design import HardwareOptions, default_options
+from apical.hw.design import HardwareOptions, default_options, lanes_of
 from apical.sim import verilated
 from apical.sim.scoreboard import first_divergence, mismatches
 from apical.sw import golden as model
@@ -83,6 +82,7 @@ def cosim(
     engine: str = "verilated",
     workers: int = 2,
     states: bool = False,
+    reuse: bool = False,
     progress: Progress | None = None,
 ) -> CosimResult:
     """Run golden and RTL on `x` and compare outputs, every population's values each tick, counters (and states).
@@ -90,6 +90,7 @@ def cosim(
     :param x: integers, [samples, ticks, inputs].
     :param labels: classes, [samples].
     :param engine: ``verilated`` (compiled batch) or ``cocotb``.
+    :param reuse: take the generated Verilog from the cache where it is there (batch engine only).
     :param progress: called with (samples done, samples) by the RTL engine.
     :raises SimulationError: the RTL stopped or broke the protocol.
     """
@@ -98,7 +99,7 @@ def cosim(
     options = options or default_options(network)
     reference = model.run(network, x, states=states)
     if engine == "verilated":
-        rtl = verilated.simulate(network, options, x, workers=workers, states=states, progress=progress)
+        rtl = verilated.simulate(network, options, x, workers=workers, states=states, reuse=reuse, progress=progress)
     else:
         from apical.sim import bench
 

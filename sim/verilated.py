@@ -23,7 +23,6 @@ import numpy as np
 
 from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions, Manifest, StreamPort
-from apical.hw.verilog import generate
 from apical.sim.stimulus import Beats, pack
 from apical.sw.golden import Trace, check_input, split_input
 from apical.sw.network import Network
@@ -232,6 +231,9 @@ def build(design: Design, *, fast_build: bool = False) -> Path:
         argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj", "design.v"]
         tools.run_tool(argv, work, work / "verilator.log", tools.verilator_environment())
         sources = [*(work / "obj").glob("*.cpp"), work / "batch.cpp"]
+        if fast_build:  # one translation unit: the headers are most of the compiler's work on a small model
+            (work / "all.cpp").write_text("".join(f'#include "{s}"\n' for s in sorted(sources)))
+            sources = [work / "all.cpp"]
         paths = [work / "obj", work, include, include / "vltstd"]
         objects = _compile(sources, "-O0" if fast_build else "-O2", paths, work)
         program = work / "keep" / "simulate"
@@ -404,6 +406,7 @@ def simulate(
     states: bool = False,
     stalls: Stalls | None = None,
     fast_build: bool = False,
+    reuse: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
     """Run `x` on the RTL of a network, in a monitor build.
@@ -412,11 +415,16 @@ def simulate(
     :param workers: processes; samples are split among them, each starts from reset.
     :param states: record every state after every tick as well.
     :param stalls: random stalls on both ends.
+    :param reuse: take the generated Verilog from the cache where it is there (`apical.hw.stored_design`).
     :param progress: called with (samples done, samples).
     :raises SimulationError: the RTL stopped or broke the protocol.
     """
     options = replace(options, monitor=True, monitor_states=states)
-    design = generate(network, options)
+    if reuse:
+        from apical.hw.stored_design import design_of as make
+    else:
+        from apical.hw.verilog import generate as make
+    design = make(network, options)
     return run_design(design, x, workers=workers, stalls=stalls, fast_build=fast_build, progress=progress)
 
 

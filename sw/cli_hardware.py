@@ -104,6 +104,7 @@ def cosim(
                 engine=engine,
                 workers=workers,
                 states=states,
+                reuse=True,
                 progress=update,
             )
         answer = result.summary()
