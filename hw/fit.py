@@ -167,12 +167,12 @@ def check(network: Network, options: HardwareOptions, board: Board) -> Estimate:
     return need
 
 
-def largest(network: Network, board: Board) -> HardwareOptions:
-    """The most synapse lanes (a power of two up to 256, and up to 8 neuron lanes) that fit, one event lane.
+def largest(network: Network, board: Board, most: int = 256) -> HardwareOptions:
+    """The most synapse lanes (a power of two up to `most`, and up to 8 neuron lanes) that fit, one event lane.
 
     :raises FitError: not even one lane per population fits.
     """
-    synapse = 256
+    synapse = most
     while True:
         options = default_options(network, synapse_lanes=synapse, neuron_lanes=min(8, synapse))
         need = estimate(network, options, board)

@@ -25,6 +25,7 @@ from apical.sw.bundle import identity, write_directory
 from apical.sw.network import Network
 
 _VERSION = 1  # of the cached folders
+SERIAL_LANES = 16  # the serial line brings an event in 500 cycles at 25 MHz and 1 Mbaud: more lanes only wait
 Steps = Callable[[int, int, str], None]
 
 # nextpnr-ecp5's option by device; the bitstream's ID code follows from it.
@@ -222,7 +223,7 @@ def build(
 ) -> Placed:
     """Bitstream of a network for an ECP5 board, with Verilog, constraints, logs and the timing report in `out`.
 
-    :param options: lanes; the widest that fit (`apical.hw.fit.largest`) unless given.
+    :param options: lanes; unless given up to `SERIAL_LANES` synapse lanes, as fit (`apical.hw.fit.largest`).
     :param frequency_mhz: clock of the design, through the PLL where it isn't the board's.
     :param baud: serial rate; the board's unless given.
     :param seed: of the placer.
@@ -236,7 +237,7 @@ def build(
     board = boards.load(board) if isinstance(board, str) else board
     if board.flow != "ecp5":
         raise FlowError(f"board {board.name}: expected an ecp5 board for a bitstream, got flow {board.flow!r}")
-    options = options or fit.largest(network, board)
+    options = options or fit.largest(network, board, SERIAL_LANES)
     fit.check(network, options, board)
     top = BoardTop(network, options, board, frequency_mhz, baud)
     assert board.clock is not None
