@@ -45,7 +45,6 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 SAMPLE_SHA256 = "1ac67817848df7281571b1dcc89794d567100de46a5fa964531302957f7c8f12"
-SAMPLE_TEST_STEP, SAMPLE_TRAIN_STEP = 20, 20  # every 20th image of `test` and of `train`
 LIMIT_FILE = 1 << 28  # bytes of an unpacked file; the largest of MNIST has 47 million
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+
 from apical.sw import golden
 from apical.sw.arithmetic import Ops, V
 from apical.sw.laws import LAWS, Format, Law, LeakyIntegrator, Lif, Parameter, Relu, TwoPoint

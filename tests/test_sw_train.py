@@ -1,0 +1,133 @@
+"""Training: it learns, it resumes to the same bits, and it refuses what it can't use."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apical.sw import train, zoo
+from apical.sw.datasets import Data
+from apical.sw.laws import LeakyIntegrator, Lif
+from apical.sw.layers import Dense, Input, Model, Population
+from apical.sw.train import Settings, TrainingError
+
+torch.set_num_threads(1)  # small tensors; threads that wait for each other on a busy machine cost minutes
+
+SETTINGS = Settings(epochs=4, batch=20, learning_rate=0.01, average=0.9, gain=0.3, seed=3)
+
+
+def stripes(samples: int, seed: int) -> Data:
+    """Classes: a bright left, middle or right stripe in noise."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, samples)
+    images = rng.integers(0, 60, (samples, 4, 6))
+    for n, label in enumerate(labels):
+        images[n, :, 2 * label : 2 * label + 2] += 150
+    return Data(images.astype(np.uint8), labels, np.arange(samples), "stripes", "train")
+
+
+def small(seed: int = 0, hidden: int = 12) -> Model:
+    torch.manual_seed(seed)
+    pixels, cells = Input("pixels", 24), Population("cells", hidden, Lif())
+    read = Population("read", 3, LeakyIntegrator(state_bits=16), scale=64, unit=64)
+    return Model(
+        [pixels],
+        [cells, read],
+        [Dense(pixels, cells), Dense(cells, read)],
+        decoder="sum",
+        encoding={"kind": "rate", "ticks": 5},
+    )
+
+
+def test_training_learns_and_keeps_the_best_epoch_as_golden_sees_it() -> None:
+    model, held = small(), stripes(60, 1)
+    before = train.accuracy(model, held)
+    lines: list[str] = []
+    fitted = train.fit(model, stripes(200, 0), held, SETTINGS, progress=False, log=lines.append)
+    assert fitted.accuracy > max(0.9, before)
+    assert fitted.accuracy == max(fitted.history) == fitted.history[fitted.epoch - 1]
+    assert len(lines) == len(fitted.history) == 4
+    assert train.accuracy(model, held) == fitted.accuracy == zoo.accuracy(model.export(), held)
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another() -> None:
+    networks = []
+    for seed in (1, 1, 2):
+        model = small()
+        settings = dataclasses.replace(SETTINGS, epochs=2, seed=seed)
+        train.fit(model, stripes(100, 0), stripes(30, 1), settings, progress=False)
+        networks.append(model.export().projections[0].weights)
+    np.testing.assert_array_equal(networks[0], networks[1])
+    assert (networks[0] != networks[2]).any()
+
+
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    data, held = stripes(100, 0), stripes(30, 1)
+    whole = small()
+    expected = train.fit(whole, data, held, SETTINGS, progress=False)
+    seen = 0
+
+    def stop(line: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 3:  # in the third epoch, before its checkpoint
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(small(), data, held, SETTINGS, checkpoint=tmp_path / "run.ckpt", progress=False, log=stop)
+    resumed = small(seed=9)  # another start: everything comes from the checkpoint
+    fitted = train.fit(resumed, data, held, SETTINGS, checkpoint=tmp_path / "run.ckpt", progress=False)
+    assert fitted == expected
+    for p, q in zip(whole.export().projections, resumed.export().projections, strict=True):
+        np.testing.assert_array_equal(p.weights, q.weights)
+
+
+def test_checkpoints_of_other_runs_are_refused(tmp_path: Path) -> None:
+    data, held, path = stripes(40, 0), stripes(10, 1), tmp_path / "run.ckpt"
+    train.fit(small(), data, held, SETTINGS, checkpoint=path, progress=False)
+    other = dataclasses.replace(SETTINGS, seed=4)
+    with pytest.raises(TrainingError, match=r"a checkpoint of another run: seed: expected 4, got 3"):
+        train.fit(small(), data, held, other, checkpoint=path, progress=False)
+    with pytest.raises(TrainingError, match="a checkpoint of another model"):
+        train.fit(small(hidden=13), data, held, SETTINGS, checkpoint=path, progress=False)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="expected a checkpoint of apical, can't be read"):
+        train.fit(small(), data, held, SETTINGS, checkpoint=path, progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_the_training() -> None:
+    model = small()
+    with torch.no_grad():
+        next(iter(model.projections)).latent.fill_(float("nan"))  # type: ignore[operator]
+    with pytest.raises(TrainingError, match="epoch 1: the loss is nan"):
+        train.fit(model, stripes(40, 0), stripes(10, 1), SETTINGS, progress=False)
+
+
+def test_the_activity_penalty_lowers_activity() -> None:
+    events = []
+    for weight in (0.0, 20.0):
+        model = small()
+        settings = dataclasses.replace(SETTINGS, activity=weight)
+        train.fit(model, stripes(200, 0), stripes(30, 1), settings, progress=False)
+        x = torch.tensor(stripes(30, 1).encode(model.encoding)).float()
+        with torch.no_grad():
+            events.append(float(model.activity(x)["cells"].sum()))
+    assert events[1] < 0.7 * events[0]
+
+
+def test_deformation_moves_strokes_a_little_and_keeps_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.zeros(50, 28, 28)
+    images[:, 10:18, 12:16] = 255
+    same = train.deform(images, generator, degrees=0, zoom=0, shift=0, elastic=0)
+    torch.testing.assert_close(same, images, atol=0.1, rtol=0)  # bilinear sampling at the pixels themselves
+    moved = train.deform(images, generator, degrees=10, zoom=0.1, shift=1.5, elastic=0.7)
+    mass = moved.sum((1, 2)) / images.sum((1, 2))
+    assert float(mass.min()) > 0.6 and float(mass.max()) < 1.6
+    assert float((moved - images).abs().mean((1, 2)).min()) > 0.5
+    rows = (moved.sum(2) * torch.arange(28)).sum(1) / moved.sum((1, 2))
+    assert float((rows - 13.5).abs().max()) < 4

@@ -1,0 +1,100 @@
+"""The zoo: what ships loads, and does what its recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apical.sw import bundle, datasets, golden, zoo
+from apical.sw.recipes import RECIPES
+from apical.sw.zoo import ZooError
+
+torch.set_num_threads(1)  # small tensors; threads that wait for each other on a busy machine cost minutes
+
+MUST = {"mnist-lif": 0.98, "mnist-lif-4bit": 0.977, "mnist-lif-ternary": 0.97, "two-view-digits": 0.9}
+
+
+def test_every_recipe_ships_a_bundle_and_every_bundle_has_a_recipe() -> None:
+    assert zoo.names() == sorted(RECIPES) == sorted(MUST)
+
+
+@pytest.mark.parametrize("name", sorted(MUST))
+def test_a_bundle_is_small_and_tells_how_it_was_made(name: str) -> None:
+    assert sum(f.stat().st_size for f in zoo.path(name).rglob("*") if f.is_file()) < 300_000
+    facts = zoo.describe(name)
+    assert facts["command"] == f"apical train {name} --seed {facts['seed']}"
+    assert facts["epochs"] == RECIPES[name].settings.epochs
+    assert float(facts["test_accuracy"]) >= MUST[name]
+
+
+@pytest.mark.parametrize("name", sorted(MUST))
+def test_a_bundle_reaches_its_stated_accuracy_on_the_shipped_sample(name: str) -> None:
+    data = datasets.load(f"{RECIPES[name].test}:sample")
+    assert round(zoo.accuracy(zoo.load(name), data), 5) == zoo.describe(name)["sample_accuracy"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", sorted(MUST))
+def test_a_bundle_reaches_its_stated_accuracy_on_the_whole_test_set(name: str) -> None:
+    if not datasets.available(f"{RECIPES[name].test}:test"):
+        pytest.skip("APICAL_DATA doesn't hold MNIST")
+    data = datasets.load(f"{RECIPES[name].test}:test")
+    assert round(zoo.accuracy(zoo.load(name), data), 5) == zoo.describe(name)["test_accuracy"]
+
+
+@pytest.mark.parametrize("name", sorted(MUST))
+def test_a_bundle_has_the_structure_of_its_recipe(name: str) -> None:
+    shipped, built = zoo.load(name), RECIPES[name].build().export()
+    assert (shipped.inputs, shipped.encoding, shipped.decoder) == (built.inputs, built.encoding, built.decoder)
+    for p, q in zip(shipped.populations, built.populations, strict=True):
+        assert (p.name, p.size, p.law) == (q.name, q.size, q.law)
+    for a, b in zip(shipped.projections, built.projections, strict=True):
+        assert (a.name, a.weights.shape, a.weight_bits, a.delay) == (b.name, b.weights.shape, b.weight_bits, b.delay)
+
+
+def test_mnist_images_stay_within_the_events_that_the_cycles_allow() -> None:
+    network = zoo.load("mnist-lif")
+    x = datasets.encode(datasets.load("mnist:sample"), network)
+    assert np.count_nonzero(x) / len(x) < 1000
+
+
+def test_both_views_matter() -> None:
+    network, data = zoo.load("two-view-digits"), datasets.load("two-view-digits:sample")
+    whole = zoo.accuracy(network, data)
+    for view in (0, 1):
+        images = data.images.copy()
+        images[:, view] = 0
+        blind = datasets.Data(images, data.labels, data.index, data.name, data.split)
+        assert zoo.accuracy(network, blind) < whole - 0.05
+
+
+@pytest.mark.parametrize("name", ["mnist-lif", "two-view-digits"])
+def test_quick_training_needs_no_data_and_writes_a_bundle(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("APICAL_DATA", raising=False)
+    network = zoo.train(name, tmp_path / "out", seed=5, quick=True, epochs=2, progress=False)
+    loaded = bundle.load(tmp_path / "out")
+    assert bundle.identity(loaded) == bundle.identity(network)
+    facts = bundle.load_recipe(tmp_path / "out")
+    assert facts["command"] == f"apical train {name} --seed 5 --quick --epochs 2"
+    data = datasets.load(f"{RECIPES[name].test}:sample").first(50)
+    classes = golden.decode(loaded, golden.run(loaded, datasets.encode(data, loaded)))
+    assert np.count_nonzero(classes == data.labels) > 10  # chance: 5
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("name", "least"), [("mnist-lif", 0.9), ("two-view-digits", 0.7)])
+def test_quick_training_reaches_a_sensible_accuracy(name: str, least: float, tmp_path: Path) -> None:
+    zoo.train(name, tmp_path / "out", quick=True, progress=False)
+    assert float(bundle.load_recipe(tmp_path / "out")["sample_accuracy"]) > least
+
+
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match=r"expected one of \[.*\], got 'mnist-gru'"):
+        zoo.path("mnist-gru")
+    with pytest.raises(ZooError, match=r"expected a recipe of \[.*\], got 'mnist-gru'"):
+        zoo.train("mnist-gru", tmp_path / "out")
