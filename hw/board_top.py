@@ -16,7 +16,7 @@ from apical.hw.boards import Board, Pin
 from apical.hw.design import HardwareOptions
 from apical.hw.link import BUFFER_BYTES, AnswerSender, FrameBuffer, RecordReader, RecordWriter
 from apical.hw.uart import FrameWriter, Receiver, Transmitter, divisor_of
-from apical.hw.verilog_text import convert
+from apical.hw.verilog_text import convert_rtlil
 from apical.sw.bundle import identity
 from apical.sw.network import Network
 from apical.sw.uart_frames import COUNTERS, HELLO, RESET, counter_names, input_formats, output_formats
@@ -266,7 +266,6 @@ class BoardTop(wiring.Component):  # type: ignore[misc]
             o_LOCK=locked,
         )
 
-    def verilog(self) -> str:
-        """Deterministic Verilog of the top module `board_top`."""
-        ports = [getattr(self, name) for name in self.pins]
-        return convert(self, "board_top", ports)
+    def rtlil(self) -> str:
+        """Deterministic RTLIL of the top module `board_top`."""
+        return convert_rtlil(self, "board_top", [getattr(self, name) for name in self.pins])

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.accelerator import Accelerator
-from apical.hw.verilog_text import convert
+from apical.hw.verilog_text import convert_rtlil
 from apical.sw.laws import Format, Lif
 from apical.sw.network import Input, Network, Population, Projection
 
@@ -44,10 +44,9 @@ class Harness(wiring.Component):  # type: ignore[misc]
         m.d.sync += self.q.eq(level)
         return m
 
-    def verilog(self) -> str:
-        """Verilog of the top module `harness`; ports `clk`, `rst`, `d`, `q`."""
-        ports = [self.d, self.q]
-        return convert(self, "harness", ports)
+    def rtlil(self) -> str:
+        """RTLIL of the top module `harness`; ports `clk`, `rst`, `d`, `q`."""
+        return convert_rtlil(self, "harness", [self.d, self.q])
 
 
 def random_population(inputs: int, neurons: int, weight_bits: int = 8, seed: int = 0) -> Network:

@@ -1,6 +1,6 @@
 """Open flow for ECP5 boards: Yosys, nextpnr, bitstream; and the timing of a lone population.
 
-Every step's files are kept by content hash in the cache and copied to the user's folder: Verilog, constraints, logs,
+Every step's files are kept by content hash in the cache and copied to the user's folder: RTLIL, constraints, logs,
 the timing report and the bitstream.
 """
 
@@ -133,11 +133,11 @@ def parse_report(text: str, clock: str | None = None) -> dict[str, Any]:
 
 
 def _synthesis_script(top: str) -> str:
-    return f"read_verilog -sv top.v\nsynth_ecp5 -top {top} -json netlist.json\n"
+    return f"read_rtlil top.il\nsynth_ecp5 -top {top} -json netlist.json\n"
 
 
 def place(
-    verilog: str,
+    rtlil: str,
     top: str,
     board: Board,
     lpf: str,
@@ -150,6 +150,7 @@ def place(
 ) -> Path:
     """Synthesize, place, route and pack; the folder of the results, kept by content hash.
 
+    :param rtlil: the design in Yosys's format, with the module `top`.
     :param frequency_mhz: what nextpnr aims at; missing it is reported, not an error (see `Placed.met`).
     :param extra: further text files to keep in the folder, by name.
     :param progress: called with (step, steps, name) before each step.
@@ -173,7 +174,7 @@ def place(
     }
     if bitstream:
         commands["bitstream"] = [*tools.find("ecppack"), "--compress", "--input", "top.config", "--bit", "top.bit"]
-    inputs = {"top.v": verilog, "top.lpf": lpf, "synth.ys": _synthesis_script(top), **(extra or {})}
+    inputs = {"top.il": rtlil, "top.lpf": lpf, "synth.ys": _synthesis_script(top), **(extra or {})}
     versions = [tools.version(name) for name in names]
     key_parts = [str(_VERSION), *versions, *options, str(bitstream), json.dumps(inputs, sort_keys=True)]
     folder = tools.cache_directory() / "ecp5" / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
@@ -221,7 +222,7 @@ def build(
     seed: int = 1,
     progress: Steps | None = None,
 ) -> Placed:
-    """Bitstream of a network for an ECP5 board, with Verilog, constraints, logs and the timing report in `out`.
+    """Bitstream of a network for an ECP5 board, with RTLIL, constraints, logs and the timing report in `out`.
 
     :param options: lanes; unless given up to `SERIAL_LANES` synapse lanes, as fit (`apical.hw.fit.largest`).
     :param frequency_mhz: clock of the design, through the PLL where it isn't the board's.
@@ -244,7 +245,7 @@ def build(
     lpf = constraints(top.pins, {"clk": board.clock.frequency_mhz})
     link = {"identity": identity(network), "board": board.name, "baud": top.baud, "clock_mhz": top.frequency_mhz}
     extra = {"link.json": json.dumps(link, indent=1) + "\n"}
-    folder = place(top.verilog(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress)
+    folder = place(top.rtlil(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress)
     placed = replace(collect(folder, out), seconds=time.perf_counter() - began)
     if not placed.met:
         raise FlowError(
@@ -277,4 +278,4 @@ def fmax_of_population(
     assert table.clock is not None and table.uart is not None
     pins = {"clk": table.clock.pin, "d": table.uart.receive, "q": table.uart.transmit, "rst": table.leds[0]}
     lpf = constraints(pins, {"clk": target_mhz})
-    return collect(place(harness.verilog(), "harness", table, lpf, target_mhz, seed=seed, bitstream=False))
+    return collect(place(harness.rtlil(), "harness", table, lpf, target_mhz, seed=seed, bitstream=False))

@@ -69,7 +69,7 @@ def test_the_tools_are_asked_for_the_boards_device(fakes: Path, tmp_path: Path) 
     )
     assert (tmp_path / "out" / "calls.txt").read_text() == (
         "yosys -q -l yosys.log -s synth.ys\n"
-        "read_verilog -sv top.v\n"
+        "read_rtlil top.il\n"
         "synth_ecp5 -top board_top -json netlist.json\n"
         "nextpnr-ecp5 --85k --package CABGA381 --speed 6 --freq 25 --seed 5 --timing-allow-fail --json netlist.json "
         "--lpf top.lpf --report report.json --textcfg top.config\n"
@@ -86,12 +86,12 @@ def test_a_second_build_comes_from_the_cache(fakes: Path, tmp_path: Path) -> Non
     open_flow.build(network, "ulx3s", tmp_path / "a", options=LANES)
     open_flow.build(network, "ulx3s", tmp_path / "b", options=LANES)
     assert len(list(fakes.iterdir())) == 1
-    assert (tmp_path / "a" / "top.v").read_bytes() == (tmp_path / "b" / "top.v").read_bytes()
+    assert (tmp_path / "a" / "top.il").read_bytes() == (tmp_path / "b" / "top.il").read_bytes()
 
 
 def test_another_clock_goes_through_the_pll(fakes: Path, tmp_path: Path) -> None:
     open_flow.build(random_population(16, 8), "ulx3s", tmp_path / "out", options=LANES, frequency_mhz=50.0)
-    assert "EHXPLLL" in (tmp_path / "out" / "top.v").read_text()
+    assert "EHXPLLL" in (tmp_path / "out" / "top.il").read_text()
     assert "--freq 50" in (tmp_path / "out" / "calls.txt").read_text()
     assert 'FREQUENCY PORT "clk" 25.000000 MHZ' in (tmp_path / "out" / "top.lpf").read_text()
 
