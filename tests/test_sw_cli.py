@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from apical.sw import bundle, cli_common, golden
-from apical.sw.network import Network
+from apical.sw.laws import Relu
+from apical.sw.network import Input, Network, Population, Projection
 
 Apical = Callable[..., Any]
 MAIN = "from apical.sw.cli import main; main()"
@@ -377,3 +378,51 @@ def test_a_checkpoint_without_its_recipe_is_named(apical: Apical, tmp_path: Path
 
 def test_an_unknown_recipe_is_named(apical: Apical, tmp_path: Path) -> None:
     refused(apical("train", "imagenet", "-o", tmp_path / "net"), "zoo: expected a recipe of ['mnist-lif', …")
+
+
+def test_awkward_names_are_proven_equal(apical: Apical, awkward: Network, lif_input: Path, tmp_path: Path) -> None:
+    bundle.save(awkward, tmp_path / "awkward")
+    ran = apical("cosim", tmp_path / "awkward", "--input", lif_input, "--json")
+    got = answer(ran)
+    keys = (
+        "equal samples mismatches accuracy cycles_per_sample cycles_per_tick lane_utilization samples_per_second engine"
+    )
+    assert set(keys.split()) <= set(got)
+    assert (got["equal"], got["samples"], got["mismatches"], got["engine"]) == (True, 4, 0, "verilated")
+
+
+def test_cosim_says_the_sentence_and_a_mismatch_ends_with_1(
+    apical: Apical, lif_bundle: Path, lif_input: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = apical("cosim", lif_bundle, "--input", lif_input)
+    assert ran.status == 0
+    assert ran.out.splitlines()[0] == "equal: 4 of 4 samples, every tick, every counter"
+    exact = golden.run
+
+    def faulty(*words: Any, **options: Any) -> golden.Trace:
+        trace = exact(*words, **options)
+        trace.values["hidden"][2, 3, 1] ^= 1
+        return trace
+
+    monkeypatch.setattr(golden, "run", faulty)
+    ran = apical("cosim", lif_bundle, "--input", lif_input)
+    assert ran.status == 1
+    assert ran.out.startswith("NOT equal: 3 of 4 samples; first divergence: ")
+    assert answer(apical("cosim", lif_bundle, "--input", lif_input, "--json"), status=1)["equal"] is False
+
+
+def test_too_many_lanes_for_a_board_say_what_would_fit(apical: Apical, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    cells = Population("cells", 2048, Relu(), {"bias": np.zeros(1, np.int64)})
+    weights = Projection("p", "in", "cells", random.integers(-128, 128, (2048, 64)))
+    bundle.save(Network((Input("in", 64),), (cells,), (weights,), ("cells",)), tmp_path / "wide")
+    ran = apical("synth", tmp_path / "wide", "--target", "ulx3s", "--synapse-lanes", 2048, "-o", tmp_path / "out")
+    assert (ran.status, ran.out) == (2, "")
+    assert re.search(r"^apical: .*ulx3s.*fit", ran.err, re.MULTILINE), ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_target_is_named(apical: Apical, lif_bundle: Path) -> None:
+    refused(
+        apical("synth", lif_bundle, "--target", "spartan"), "--target 'spartan': expected xcup or one of ecpix5-85, …"
+    )
