@@ -1,0 +1,168 @@
+"""Random networks, hardware options, stimuli and stalls, for the random equality tests.
+
+Structure is drawn from a `random.Random` (hypothesis hands one in whose draws it controls); long arrays come from a
+numpy generator whose seed is drawn the same way. So one integer, `random.Random(seed)`, replays a case.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+
+from apical.hw.design import HardwareOptions, Lanes
+from apical.sim.verilated import Stalls
+from apical.sw.laws import LAWS, Format, Law, Parameter
+from apical.sw.network import Input, IntArray, Network, Population, Projection
+
+NAMES = ("plain", "a b", 'x"y', "été", "endmodule", "$(rm)", "[0]", "日本", "wire", "a;b{}")
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """One run of a network.
+
+    :param x: integers, [samples, ticks, inputs].
+    :param stalls: random stalls of that run.
+    :param reset_at: cycle of a reset in the middle, after which all samples run again; 0: none.
+    """
+
+    x: IntArray
+    stalls: Stalls
+    reset_at: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its hardware options and the runs to make with one build of it."""
+
+    network: Network
+    options: HardwareOptions
+    runs: tuple[Stimulus, ...]
+
+
+def random_law(rng: random.Random, name: str) -> Law:
+    """A law with random options: literals and booleans by choice, integers by trying until the law accepts them."""
+    cls = LAWS[name]
+    hints = get_type_hints(cls)
+    for _ in range(200):
+        options: dict[str, Any] = {}
+        for f in fields(cls):  # type: ignore[arg-type]
+            if choices := get_args(hints[f.name]):
+                options[f.name] = rng.choice(choices)
+            elif hints[f.name] is bool:
+                options[f.name] = rng.random() < 0.5
+            elif rng.random() < 0.7:
+                options[f.name] = rng.randint(0, rng.choice((4, 12, 24)))
+        try:
+            return cls(**options)
+        except ValueError:
+            continue
+    return cls()
+
+
+def _parameter(rng: random.Random, numbers: np.random.Generator, spec: Parameter, size: int) -> IntArray:
+    low, high = spec.low, spec.high
+    if spec.unit != "fraction" and rng.random() < 0.85:  # where something happens: around the sums of a few weights
+        span = rng.choice((4, 40, 400))
+        low, high = max(low, -span), min(high, span)
+    values = numbers.integers(low, high + 1, rng.choice((1, size)))
+    if rng.random() < 0.2:
+        values[0] = rng.choice((spec.low, spec.high))
+    return np.asarray(values, np.int64)
+
+
+def _population(rng: random.Random, numbers: np.random.Generator, name: str) -> Population:
+    known = sorted(n for n, cls in LAWS.items() if cls.__module__ == "apical.sw.laws")
+    law, size = random_law(rng, rng.choice(known)), rng.randint(1, 10)
+    params = {k: _parameter(rng, numbers, spec, size) for k, spec in law.parameters().items()}
+    initial = {}
+    if rng.random() < 0.4:
+        for k, fmt in law.states().items():
+            low, high = (max(fmt.bounds[0], -100), min(fmt.bounds[1], 100)) if rng.random() < 0.8 else fmt.bounds
+            initial[k] = np.asarray(numbers.integers(low, high + 1, rng.choice((1, size))), np.int64)
+    return Population(name, size, law, params, initial)
+
+
+def _input(rng: random.Random, name: str) -> Input:
+    formats = (Format(1, False), Format(1, False), Format(rng.randint(1, 8), False), Format(rng.randint(1, 8), True))
+    return Input(name, rng.randint(1, 14), rng.choice(formats))
+
+
+def _projections(
+    rng: random.Random, numbers: np.random.Generator, inputs: list[Input], populations: list[Population]
+) -> list[Projection]:
+    """Each compartment gets one or two projections; every population has one of delay 0 from before it."""
+    out: list[Projection] = []
+    everything: list[Input | Population] = [*inputs, *populations]
+    for at, p in enumerate(populations):
+        before = everything[: len(inputs) + at]
+        wanted = [(p.law.compartments[rng.randrange(len(p.law.compartments))], 0)]
+        wanted += [(c, rng.choice((0, 0, 0, 1, 2, 4))) for c in p.law.compartments if c != wanted[0][0]]
+        wanted += [(rng.choice(p.law.compartments), rng.choice((0, 1, 1, 3))) for _ in range(rng.choice((0, 0, 1, 2)))]
+        for compartment, delay in wanted:
+            source = rng.choice(everything if delay else before[-rng.randint(1, len(before)) :])
+            bits = rng.choice((2, 3, 4, 6, 8, 8, 12, 16))
+            low, high = Format(bits).bounds
+            if rng.random() < 0.15:  # every sum at its bound
+                weights = np.where(numbers.random((p.size, source.size)) < 0.5, low, high)
+            else:
+                scale = rng.choice((1, 1, 4, 16))
+                weights = numbers.integers(low // scale, high // scale + 1, (p.size, source.size))
+            name = f"{rng.choice(NAMES)} {len(out)}"
+            out.append(Projection(name, source.name, p.name, weights.astype(np.int64), compartment, bits, delay))
+    rng.shuffle(out)
+    return out
+
+
+def random_network(rng: random.Random) -> Network:
+    """1 to 3 inputs, 1 to 4 populations: chains, branches, skips, feedback and recurrence; any law."""
+    numbers = np.random.default_rng(rng.randrange(1 << 32))
+    inputs = [_input(rng, f"{rng.choice(NAMES)} i{i}") for i in range(rng.choice((1, 1, 2, 3)))]
+    count = rng.choice((1, 2, 2, 3, 4))
+    populations = [_population(rng, numbers, f"{rng.choice(NAMES)} p{i}") for i in range(count)]
+    projections = _projections(rng, numbers, inputs, populations)
+    outputs = [p.name for p in populations if rng.random() < 0.5] or [populations[-1].name]
+    rng.shuffle(outputs)
+    rng.shuffle(populations)
+    decoder = rng.choice((None, "sum", "last", "rate"))
+    return Network(tuple(inputs), tuple(populations), tuple(projections), tuple(outputs), decoder)
+
+
+def random_options(rng: random.Random, network: Network) -> HardwareOptions:
+    """Synapse lanes fewer than, as many as and more than the targets; 1, 2 or 4 event lanes."""
+    lanes = {}
+    for p in network.populations:
+        event = rng.choice((1, 1, 2, 4))
+        neuron = event * rng.randint(1, 3)
+        groups = rng.randint(1, max(1, 2 * p.size // neuron))
+        lanes[p.name] = Lanes(neuron * min(groups, 6), neuron, event)
+    return HardwareOptions(lanes, {i.name: rng.choice((1, 1, 2, 4)) for i in network.inputs}, True, True)
+
+
+def random_x(rng: random.Random, network: Network, samples: int, ticks: int) -> IntArray:
+    """Input with silent and with full ticks, values from the whole range or only its ends; [samples, ticks, inputs]."""
+    numbers = np.random.default_rng(rng.randrange(1 << 32))
+    parts = []
+    for node in network.inputs:
+        shape = (samples, ticks, node.size)
+        low, high = node.value_range
+        ends, share = rng.random() < 0.3, rng.choice((0.1, 0.5, 1.0))
+        values = numbers.choice((low, high), shape) if ends else numbers.integers(low, high + 1, shape)
+        parts.append(values * (numbers.random(shape) < share) * (numbers.random((samples, ticks, 1)) < 0.8))
+    return np.concatenate(parts, axis=2).astype(np.int64)
+
+
+def random_case(rng: random.Random, runs: int = 3) -> Case:
+    """A network with options and `runs` stimuli: the first without stalls, the last with a reset in the middle."""
+    network = random_network(rng)
+    made = []
+    for r in range(runs):
+        x = random_x(rng, network, rng.randint(1, 4), rng.randint(1, 7))
+        stalls = (
+            Stalls(rng.choice((0.0, 0.3, 0.8)), rng.choice((0.0, 0.3, 0.8)), rng.randrange(1 << 16)) if r else Stalls()
+        )
+        made.append(Stimulus(x, stalls, rng.randint(1, 60) if runs > 1 and r == runs - 1 else 0))
+    return Case(network, random_options(rng, network), tuple(made))
