@@ -107,7 +107,8 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         ]
         rest_bits = [Const(0, 1)] * n
         with m.If(advance):
-            m.d.sync += [out_valid.eq(s_valid), out.last.eq(s.last & ~rest.any()), out.final.eq(s.final)]
+            ends = s.last & ~rest.any()
+            m.d.sync += [out_valid.eq(s_valid), out.last.eq(ends), out.final.eq(ends & s.final)]
         for i in range(e):
             waiting = [s.keep[j] for j in range(i, n, e)]
             chosen, before = [], Const(0, 1)
