@@ -138,7 +138,7 @@ RECIPES: dict[str, Recipe] = {
         lambda: mnist_lif(2, 24, 12, ternary=True, name="mnist-lif-ternary"),
         "mnist",
         "mnist",
-        LONG,
+        replace(LONG, epochs=40),
         QUICK,
         deformed,
     ),
