@@ -67,7 +67,7 @@ def event_classes(network: Network, options: HardwareOptions, node: str) -> int:
         return lanes
     words = [-(-network.nodes[q.target].size // options.lanes[q.target].synapse) for q in network.outgoing(node)]
     classes = 1
-    while classes < lanes and -(-network.nodes[node].size // classes) * max(words, default=1) + 1 > BANK_ROWS:
+    while classes < lanes and -(-network.nodes[node].size // classes) * max(words, default=1) > BANK_ROWS:
         classes *= 2
     return classes
 

@@ -5,7 +5,7 @@ A beat costs K = ceil(targets / L) cycles (L synapse lanes, in G groups of N neu
 Group g runs g·K cycles after group 0, so its sums of a tick are final exactly when the neuron array comes for them
 and one set of accumulators serves both the tick being integrated and the one being read: no shadow registers.
 A `first` flag on a tick's first beat clears the accumulator inside its adder: changing ticks costs no cycle. A lane
-without an event reads a row of zeros (spikes) or multiplies by zero (graded events).
+without an event clears its weight register (spikes) or multiplies by zero (graded events).
 
 Pipeline of group 0, cycles after issue: 1 address, 2 memory, 3 weight, [4 product], adder tree (log2 E), sum.
 """
@@ -75,12 +75,12 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         return cycles
 
     @property
-    def zero_row(self) -> int:
-        """Address of the row of zeros."""
+    def depth(self) -> int:
+        """Words in a weight bank."""
         return int(self.words * self.layout.rows)
 
     def memory_words(self, group: int, lane: int) -> list[int]:
-        """Contents of one bank: word k of row r at address k·rows + r; then the row of zeros."""
+        """Contents of one bank: word k of row r at address k·rows + r."""
         w, (rows, classes) = self.projection.weights, (self.layout.rows, self.layout.classes)
         full = np.zeros((self.words * self.lanes.synapse, rows * classes), np.int64)
         full[: w.shape[0], : w.shape[1]] = w
@@ -89,7 +89,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
             start = k * self.lanes.synapse + group * self.lanes.neuron
             part = full[start : start + self.lanes.neuron, lane % classes :: classes].T
             words += pack_words(part, self.projection.weight_bits)
-        return [*words, 0]
+        return words
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -97,7 +97,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         # Head: one beat, held for its K cycles.
         head_valid, first = Signal(), Signal(init=1)
         head = Signal(layout, reset_less=True)
-        k, row_base = Signal(range(self.words)), Signal(range(self.zero_row + 1))
+        k, row_base = Signal(range(self.words)), Signal(range(self.depth + 1))
         issue, done = Signal(), Signal()
         m.d.comb += [
             self.at_last.eq(head_valid & head.last & (k == 0)),
@@ -117,13 +117,13 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         m.d.sync += self.count.eq(Mux(done, popcount, 0))
 
         # Address stage, then one cycle chain that the groups tap g·K cycles apart.
-        valid, flags = Signal(), Signal(data.StructLayout({"first": 1, "k": k.shape()}), reset_less=True)
-        m.d.sync += [valid.eq(issue), flags.first.eq(first), flags.k.eq(k)]
-        address = [Signal(range(self.zero_row + 1), name=f"address{i}", reset_less=True) for i in range(e)]
+        valid, flags = Signal(), Signal(data.StructLayout({"first": 1, "k": k.shape(), "keep": e}), reset_less=True)
+        m.d.sync += [valid.eq(issue), flags.first.eq(first), flags.k.eq(k), flags.keep.eq(head.keep)]
+        address = [Signal(range(max(self.depth, 2)), name=f"address{i}", reset_less=True) for i in range(e)]
         value = [Signal(layout.value_shape, name=f"value{i}", reset_less=True) for i in range(e)]
         for i in range(e):
             row = head.rows[i] if self.words == 1 else head.rows[i] + row_base
-            m.d.sync += address[i].eq(Mux(head.keep[i], row, self.zero_row) if layout.binary else row)
+            m.d.sync += address[i].eq(row)
             if not layout.binary:
                 m.d.sync += value[i].eq(Mux(head.keep[i], head.values[i], 0))
         chain = (valid, flags, address, value)
@@ -166,6 +166,8 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     ) -> Cat:
         n, bits = self.lanes.neuron, self.projection.weight_bits
         terms: list[list[Signal]] = [[] for _ in range(n)]  # per neuron lane, one term per event lane
+        kept = Signal(self.layout.lanes, name=f"kept{g}", reset_less=True)
+        m.d.sync += kept.eq(flags.keep)
         for i, (a, v) in enumerate(zip(address, value, strict=True)):
             words = self.memory_words(g, i)
             # Small banks: the synthesizer chooses (logic or LUT RAM).
@@ -175,7 +177,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
             port = bank.read_port()
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
             m.d.comb += port.addr.eq(a)
-            m.d.sync += weight.eq(port.data)
+            m.d.sync += weight.eq(Mux(kept[i], port.data, 0) if self.layout.binary else port.data)
             lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]
             if not self.layout.binary:
                 v1, v2 = Signal.like(v, reset_less=True), Signal.like(v, reset_less=True)
