@@ -10,7 +10,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.delay import Delay
+from apical.hw.delay import Delay, ticks_held
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout
@@ -26,7 +26,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     """
 
     def __init__(self, network: Network, population: Population, lanes: Lanes, layouts: list[EventLayout]) -> None:
-        self.population, self.lanes = population, lanes
+        self.network, self.population, self.lanes = network, population, lanes
         incoming = network.incoming(population.name)
         latencies = [base_latency(layout) for layout in layouts]
         self.arrays = [
@@ -60,7 +60,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
             m.submodules[f"synapses{i}"] = array
             source = wiring.flipped(getattr(self, f"events{i}"))
             if array.projection.delay:  # delayed lines must be clear of one sample before the next one closes
-                delay = Delay(array.layout, array.projection.delay)
+                delay = Delay(array.layout, array.projection.delay, ticks_held(self.network, array.projection))
                 m.submodules[f"delay{i}"] = delay
                 wiring.connect(m, source, delay.i)
                 m.d.comb += [delay.flush.eq(go & final), clear[i].eq(~delay.busy)]

@@ -102,7 +102,7 @@ def _bytes_are_exact() -> bool:
     ends = torch.tensor([-128, 127], dtype=torch.int8)
     pick = torch.Generator().manual_seed(0)
     try:
-        for rows, inner, columns in ((33, 784, 40), (1, 5, 3)):
+        for rows, inner, columns in ((33, 784, 40), (1, 16, 3)):
             a = ends[torch.randint(0, 2, (rows, inner), generator=pick)]
             b = ends[torch.randint(0, 2, (inner, columns), generator=pick)]
             a[0], b[:, 0] = 127, 127
@@ -116,8 +116,10 @@ def _bytes_are_exact() -> bool:
 def _product_type(weights: IntArray, value_range: tuple[int, int], magnitude: int) -> torch.dtype | None:
     """Fastest type whose product is exact; None where there is none."""
     extremes = (*value_range, int(weights.min()), int(weights.max()))
-    if max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31 and _bytes_are_exact():
-        return torch.int8
+    # With one source the 8-bit product returns uninitialized memory (seen with torch 2.13); it pays for many only.
+    if weights.shape[1] >= 16 and max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31:
+        if _bytes_are_exact():
+            return torch.int8
     if magnitude < 1 << 24:
         return torch.float32
     return torch.float64 if magnitude < 1 << 53 else None

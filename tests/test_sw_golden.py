@@ -215,3 +215,16 @@ def test_a_bad_value_is_placed_in_its_own_input(two_point: Network) -> None:
     x[1, 2, 6] = 16
     with pytest.raises(NetworkError, match="'right': expected values 0 to 15, got 16 at sample 1, tick 2, channel 1"):
         golden.run(two_point, x)
+
+
+def test_one_source_onto_many_targets_is_exact_every_time() -> None:
+    weights = ints(5, -7, 100, -100)[:, None]
+    network = Network(
+        (Input("in", 1),),
+        (Population("out", 4, LeakyIntegrator(), {"decay": ints(0), "bias": ints(0)}),),
+        (Projection("p", "in", "out", weights),),
+        ("out",),
+    )
+    for _ in range(20):
+        x = np.ones((3, 2, 1), np.int64)
+        assert np.array_equal(golden.run(network, x).outputs["out"], np.broadcast_to(weights[:, 0], (3, 2, 4)))
