@@ -20,8 +20,8 @@ from apical.sw.network import Network, Projection
 def ticks_held(network: Network, projection: Projection) -> int:
     """Ticks that a delayed projection's line must hold: d, or d - 1 where the source closes a tick after the reader.
 
-    A reader that has closed tick r frees tick r - d. Other readers of the source may need its tick r + 1 before this one can
-    close its own r + 1; unless the source itself waits for the reader, the line must take that tick: d in all.
+    A reader that has closed tick r frees tick r - d. Other readers of the source may need its tick r + 1 before this
+    one can close its own r + 1; unless the source itself waits for the reader, the line must take that tick: d in all.
     """
     behind, waiting = set(), [projection.source]
     while waiting:

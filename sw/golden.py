@@ -117,9 +117,9 @@ def _product_type(weights: IntArray, value_range: tuple[int, int], magnitude: in
     """Fastest type whose product is exact; None where there is none."""
     extremes = (*value_range, int(weights.min()), int(weights.max()))
     # With one source the 8-bit product returns uninitialized memory (seen with torch 2.13); it pays for many only.
-    if weights.shape[1] >= 16 and max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31:
-        if _bytes_are_exact():
-            return torch.int8
+    small = max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31
+    if weights.shape[1] >= 16 and small and _bytes_are_exact():
+        return torch.int8
     if magnitude < 1 << 24:
         return torch.float32
     return torch.float64 if magnitude < 1 << 53 else None
