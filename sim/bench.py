@@ -31,7 +31,12 @@ RUNTIME = ("verilated", "verilated_dpi", "verilated_threads", "verilated_vpi")
 
 
 def _versions() -> tuple[str, ...]:
-    return tools.version("verilator"), tools.version("g++"), metadata.version("cocotb"), str(cocotb_tools.config.libs_dir)
+    return (
+        tools.version("verilator"),
+        tools.version("g++"),
+        metadata.version("cocotb"),
+        str(cocotb_tools.config.libs_dir),
+    )
 
 
 def _runtime() -> list[Path]:
