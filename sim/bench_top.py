@@ -254,6 +254,7 @@ class Bench:
         ]
         self.outputs = [OutputMonitor(dut, p, samples, ticks, job["stall_out"]) for p in job["outputs"]]
         self.laws = [LawMonitor(dut, p, p["size"], samples * ticks) for p in job["monitors"]]
+        self.parts: list[InputDriver | OutputMonitor | LawMonitor] = [*self.inputs, *self.outputs, *self.laws]
         rows = max((len(p["neuron_of"]) for p in job["monitors"]), default=1)
         beats = max(sum(1 for _ in p.beats) for p in self.inputs)
         self.patience = PATIENCE + rows * min(beats, 1000)
@@ -264,7 +265,7 @@ class Bench:
     async def reset(self, edges: int) -> None:
         """Reset for some cycles; all drivers and monitors start over."""
         self.dut.rst.value = 1
-        for part in (*self.inputs, *self.outputs, *self.laws):
+        for part in self.parts:
             part.restart()
         self.first = None
         for _ in range(edges):
@@ -299,7 +300,7 @@ class Bench:
 
         :raises ProtocolError: a broken rule, a deadlock, or a reset planned after the end.
         """
-        edge, parts = self.dut.clk.rising_edge, (*self.inputs, *self.outputs, *self.laws)
+        edge, parts = self.dut.clk.rising_edge, self.parts
         reset_at, quiet, cycle = self.job["reset_at"], 0, 0
         while True:
             if reset_at and cycle == reset_at:

@@ -64,7 +64,7 @@ def two_point_network(random: np.random.Generator) -> tuple[Network, dict[str, L
 
 
 def recurrent_network(random: np.random.Generator) -> tuple[Network, dict[str, Lanes]]:
-    """Recurrence of one tick, feedback of two ticks, an input that skips a layer with a delay; three readers of a source."""
+    """Recurrence of one tick, feedback of two, a delayed input that skips a layer; a source with three readers."""
     one = ints(1)
     network = Network(
         (Input("in", 6),),
@@ -89,7 +89,7 @@ NETWORKS = {"lif": lif_network, "two_point": two_point_network, "recurrent": rec
 
 @dataclass(frozen=True)
 class Case:
-    """A design with monitors, an input whose last sample repeats the first, and what golden and the batch engine say."""
+    """A design with monitors, an input, and what golden and the batch engine make of it."""
 
     design: Design
     x: np.ndarray

@@ -1,295 +1,156 @@
-"""The third witness: vectors worked by hand, and an interpreter in plain Python written from the published equations.
+"""A third witness: vectors worked by hand from the laws' equations, made by neither golden nor RTL, against both.
 
-Neither uses the laws' `step`; golden and RTL must both agree with them, in values, outputs and states.
+Every input has the weight 1, so an input's value is the current; each column of a table is one tick.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 
-from apical.hw.design import default_options
+from apical.hw.design import HardwareOptions, Lanes
 from apical.sim import verilated
 from apical.sw import golden
 from apical.sw.golden import Trace
-from apical.sw.laws import AdaptiveLif, Format, Law, LeakyIntegrator, Lif, Relu, TwoPoint
+from apical.sw.laws import LAWS, AdaptiveLif, Format, LeakyIntegrator, Lif, Relu, TwoPoint
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 
-NEURONS, TICKS, SAMPLES, RANDOM = 4, 8, 6, 8  # RANDOM: channels that only the neurons 1 … 3 listen to
+TICKS = 7
 
-Numbers = dict[str, int]
-Step = Callable[[Numbers, Numbers, Numbers], tuple[Numbers, int]]
-
-
-def clip(a: int, low: int, high: int) -> int:
-    return low if a < low else high if a > high else a
-
-
-# The equations of docs/reference/laws.md with the options that the network below uses. `//` is the floor.
-
-
-def lif_like(strict: bool, to_value: bool) -> Step:
-    def step(state: Numbers, current: Numbers, p: Numbers) -> tuple[Numbers, int]:
-        u = clip(p["decay"] * state["v"] // 256 + current["basal"] + p["bias"], -128, 127)
-        if not (u > p["threshold"] or (u == p["threshold"] and not strict)):
-            return {"v": u}, 0
-        return {"v": p["v_reset"] if to_value else u - p["threshold"]}, 1
-
-    return step
-
-
-def integrate(state: Numbers, current: Numbers, p: Numbers) -> tuple[Numbers, int]:
-    v = clip(p["decay"] * state["v"] // 256 + current["basal"] + p["bias"], -512, 511)
-    return {"v": v}, v // 4
-
-
-def rectify(state: Numbers, current: Numbers, p: Numbers) -> tuple[Numbers, int]:
-    return {}, clip((current["basal"] + p["bias"]) // 8, 0, 15)
-
-
-def modulate(state: Numbers, current: Numbers, p: Numbers) -> tuple[Numbers, int]:
-    # F = 2, G = 1, S = 1, V = 4
-    r = clip((current["basal"] + p["bias_basal"]) // 2, -4, 31)
-    c = clip((current["apical"] + p["bias_apical"]) // 2, -32, 31)
-    return {}, clip((r * r + 8 * r + c * (4 + (r if r >= 0 else -r))) // 8, 0, 12)
-
-
-def adapt(state: Numbers, current: Numbers, p: Numbers) -> tuple[Numbers, int]:
-    a = clip(p["adaptation_decay"] * state["a"] // 16 + p["adaptation"] * state["s"], 0, 127)
-    threshold = p["threshold"] + a
-    v = p["decay"] * state["v"] // 16 + current["basal"] + p["bias"] - threshold * state["s"]
-    v = clip(v, -128, 127)
-    spike = 1 if v > threshold else 0
-    return {"v": v, "a": a, "s": spike}, spike
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One law: neuron 0 gets the hand-worked input through one weight, the others random parameters and weights.
-
-    :param hand: per compartment, the channel's values by tick (sample 0).
-    :param weight: of neuron 0's only connection per compartment.
-    :param values, states: what the hand says comes of it.
-    :param params: neuron 0's parameters; the others draw from `ranges`.
-    """
-
-    law: Law
-    step: Step
-    hand: dict[str, list[int]]
-    weight: int
-    values: list[int]
-    states: dict[str, list[int]]
-    params: Numbers
-    ranges: dict[str, tuple[int, int]]
-    initial: dict[str, list[int]] = field(default_factory=dict)
-
-
-LIF_INPUT = {"basal": [20, 10, 100, -100, 0, 0, 47, 0]}
-LIF_PARAMS = {"decay": 230, "threshold": 100, "bias": 2}
-LIF_RANGES = {"decay": (0, 256), "threshold": (0, 127), "bias": (-20, 20)}
-# Currents are 4·x: 80, 40, 400, -400, 0, 0, 188, 0. Leaks by 230/256, then +2 and the current:
-# t0: 0 + 82 = 82. t1: ⌊73.67⌋ + 42 = 115, spike. t2: the sum saturates at 127, spike. t3: saturates at -128.
-# t4: -115 + 2 = -113. t5: ⌊-101.52⌋ + 2 = -100. t6: ⌊-89.84⌋ + 190 = 100, a spike only by ≥. t7: the leak of what is left.
-SUBJECTS = {
-    "lif, subtract, gt": Subject(
-        Lif("subtract", "gt", state_bits=8),
-        lif_like(strict=True, to_value=False),
-        LIF_INPUT,
-        4,
-        [0, 1, 1, 0, 0, 0, 0, 0],
-        # t1: 115 - 100. t2: 127 - 100. t7: ⌊230·100/256⌋ + 2
-        {"v": [82, 15, 27, -128, -113, -100, 100, 91]},
-        LIF_PARAMS,
-        LIF_RANGES,
-    ),
-    "lif, subtract, ge": Subject(
-        Lif("subtract", "ge", state_bits=8),
-        lif_like(strict=False, to_value=False),
-        LIF_INPUT,
-        4,
-        [0, 1, 1, 0, 0, 0, 1, 0],
-        {"v": [82, 15, 27, -128, -113, -100, 0, 2]},
-        LIF_PARAMS,
-        LIF_RANGES,
-    ),
-    "lif, value, gt": Subject(
-        Lif("value", "gt", state_bits=8),
-        lif_like(strict=True, to_value=True),
-        LIF_INPUT,
-        4,
-        [0, 1, 1, 0, 0, 0, 0, 0],
-        {"v": [82, -5, -5, -128, -113, -100, 100, 91]},
-        {**LIF_PARAMS, "v_reset": -5},
-        {**LIF_RANGES, "v_reset": (-128, 127)},
-    ),
-    "lif, value, ge": Subject(
-        Lif("value", "ge", state_bits=8),
-        lif_like(strict=False, to_value=True),
-        LIF_INPUT,
-        4,
-        [0, 1, 1, 0, 0, 0, 1, 0],
-        # t7: ⌊230·(-5)/256⌋ + 2 = -5 + 2
-        {"v": [82, -5, -5, -128, -113, -100, -5, -3]},
-        {**LIF_PARAMS, "v_reset": -5},
-        {**LIF_RANGES, "v_reset": (-128, 127)},
-        initial={"v": [0, -128, 127, 50]},
-    ),
-    "leaky_integrator": Subject(
-        LeakyIntegrator(state_bits=10, shift=2),
-        integrate,
-        {"basal": [100, 100, -128, 0, -128, -128, 6, 0]},
-        4,
-        # v/4, floored: 100.25, 127.75, -6.5, -6, -128, -128, -115.25, -109.25
-        [100, 127, -7, -6, -128, -128, -116, -110],
-        # t1: ⌊243·401/256⌋ = 380, + 401 saturates. t2: 485 - 511. t3: ⌊-24.68⌋ + 1. t4: ⌊-22.78⌋ - 511 saturates.
-        # t5: -486 - 511 saturates. t6: -486 + 25. t7: ⌊243·(-461)/256⌋ = ⌊-437.59⌋, + 1
-        {"v": [401, 511, -26, -24, -512, -512, -461, -437]},
-        {"decay": 243, "bias": 1},
-        {"decay": (0, 256), "bias": (-50, 50)},
-        initial={"v": [0, 511, -512, -1]},
-    ),
-    "relu": Subject(
-        Relu(value_bits=4, shift=3),
-        rectify,
-        {"basal": [0, 1, 2, 3, 16, 32, 33, -50]},
-        4,
-        # (4x - 3)/8: -0.4, 0.1, 0.6, 1.1, 7.6, 15.6, 16.1, -25.4
-        [0, 0, 0, 1, 7, 15, 15, 0],
-        {},
-        {"bias": -3},
-        {"bias": (-100, 100)},
-    ),
-    "two_point": Subject(
-        TwoPoint(value_bits=4, value_fraction_bits=1, fraction_bits=2, shift=1),
-        modulate,
-        {"basal": [4, 9, -20, 2, 0, 100, 6, -1], "apical": [2, -3, 20, -1, 7, 0, -100, 127]},
-        1,
-        # R: 2, 4, -4 (clamped), 1, 0, 31, 3, -1 (floor). C: 1, -2, 10, -1, 3, 0, -32 (clamped), 31.
-        # M: 4+16+6 = 26, 16+32-16 = 32, 16-32+80 = 64, 1+8-5 = 4, 12, 961+248 = 1209, 9+24-224 < 0, 1-8+155 = 148
-        [3, 4, 8, 0, 1, 12, 0, 12],
-        {},
-        {"bias_basal": 0, "bias_apical": 0},
-        {"bias_basal": (-10, 10), "bias_apical": (-10, 10)},
-    ),
-    "adaptive_lif": Subject(
-        AdaptiveLif(state_bits=8, decay_bits=4),
-        adapt,
-        {"basal": [30, 30, 30, 127, -128, -128, 95, 127]},
-        1,
-        # against thresholds of 20, 30, 27, 35, 41, 35, 31 (equal is no spike), 28
-        [1, 0, 1, 1, 0, 0, 0, 1],
-        {
-            # t1: 15 + 30 - 30. t2: 7 + 30. t3: 18 + 127 - 35. t4: 55 - 128 - 41. t5: -185 saturates. t6: -64 + 95. t7: 142
-            "v": [30, 15, 37, 110, -114, -128, 31, 127],
-            # 3/4 of the last, floored, + 10 after a spike
-            "a": [0, 10, 7, 15, 21, 15, 11, 8],
-            "s": [1, 0, 1, 1, 0, 0, 0, 1],
-        },
-        {"decay": 8, "adaptation_decay": 12, "threshold": 20, "adaptation": 10, "bias": 0},
-        {
-            "decay": (0, 16),
-            "adaptation_decay": (0, 16),
-            "threshold": (0, 100),
-            "adaptation": (0, 90),
-            "bias": (-9, 9),
-        },
-        initial={"v": [0, 90, -128, 5], "a": [0, 127, 3, 60], "s": [0, 1, 1, 0]},
-    ),
+# Currents by input channel, then what must come of them: (population, signal, neuron) by tick.
+CURRENTS: dict[str, list[list[int]]] = {
+    "to lif": [
+        [10, 15, 2, -40, 0, 127, 127],
+        [19, 1, 2, 0, 0, 0, 0],
+    ],
+    "to reset lif": [
+        [3, 4, 4, -20, 1, 0, 0],
+        [-1, -9, 0, 1, -32, 0, 0],
+    ],
+    "to integrator": [[20, 20, 20, -50, 3, 0, 4]],
+    "to relu": [[0, 3, 10, 115, 123, -6, -127]],
+    "to basal": [[7, 0, -20, -4, 100, 2, 3]],
+    "to apical": [[6, 0, 40, 9, -100, -3, 127]],
+    "to adaptive": [[12, 30, 5, 40, -127, 10, -100]],
+    "spikes": [
+        [1, 0, 0, 1, 0, 0, 1],
+        [0, 1, 0, 1, 0, 0, 0],
+    ],
+}
+EXPECTED: dict[tuple[str, str, int], list[int]] = {
+    # 8 bits, decay 3/4, threshold 20, bias 1, u > threshold, minus the threshold. u by tick: 0+10+1 = 11;
+    # ⌊33/4⌋+16 = 24; ⌊12/4⌋+3 = 6; ⌊18/4⌋-39 = -35; ⌊-105/4⌋+1 = -27+1; ⌊-78/4⌋+128 = -20+128; 66+128 = 194 -> 127.
+    ("lif", "value", 0): [0, 1, 0, 0, 0, 1, 1],
+    ("lif", "v", 0): [11, 4, 6, -35, -26, 88, 107],
+    # 19+1 = 20 is not above 20; ⌊60/4⌋+2 = 17; ⌊51/4⌋+3 = 15; ⌊45/4⌋+1 = 12; 9+1 = 10; ⌊30/4⌋+1 = 8; 6+1 = 7.
+    ("lif", "value", 1): [0, 0, 0, 0, 0, 0, 0],
+    ("lif", "v", 1): [20, 17, 15, 12, 10, 8, 7],
+    # 5 bits, start 2, u >= threshold, then v_reset. Decay 1, threshold 5, v_reset -3:
+    # 2+3 = 5; -3+4 = 1; 1+4 = 5; -3-20 = -23 -> -16; -16+1; -15; -15.
+    ("reset lif", "value", 0): [1, 0, 1, 0, 0, 0, 0],
+    ("reset lif", "v", 0): [-3, 1, -3, -16, -15, -15, -15],
+    # Decay 1/2, threshold 0, v_reset 7: 1-1 = 0; ⌊14/4⌋-9 = -6; -3; ⌊-6/4⌋+1 = -1; ⌊-2/4⌋-32 = -33 -> -16; -8; -4.
+    ("reset lif", "value", 1): [1, 0, 0, 0, 0, 0, 0],
+    ("reset lif", "v", 1): [7, -6, -3, -1, -16, -8, -4],
+    # 6 bits, decay 5/8, bias -2, value ⌊v/2⌋: 18; ⌊90/8⌋+18 = 29; ⌊145/8⌋+18 = 36 -> 31; ⌊155/8⌋-52 = -33 -> -32;
+    # -20+1 = -19; ⌊-95/8⌋-2 = -14; ⌊-70/8⌋+2 = -7.
+    ("integrator", "v", 0): [18, 29, 31, -32, -19, -14, -7],
+    ("integrator", "value", 0): [9, 14, 15, -16, -10, -7, -4],
+    # 4 bits, bias 5, ⌊·/8⌋: 5, 8, 15, 120, 128 (saturates), -1, -122.
+    ("relu", "value", 0): [0, 1, 1, 15, 15, 0, 0],
+    # F = 2, G = 2, 5 bits (at most 24), S = 1, biases 1 and -2: R = ⌊(I+1)/2⌋ in -4..31, C = ⌊(I-2)/2⌋ in -32..31,
+    # M = R² + 8R + C(4+|R|), value ⌊M/4⌋:
+    #   R, C = 4, 2: 16+32+16 = 64     0, -1: -4               -10 -> -4, 19: 16-32+152 = 136
+    #   -2, 3: 4-16+18 = 6             50 -> 31, -51 -> -32: 961+248-1120 = 89
+    #   1, -3: 1+8-15 = -6             2, 62 -> 31: 4+16+186 = 206
+    ("two point", "value", 0): [16, 0, 24, 1, 22, 0, 24],
+    # 8 bits, decay 3/4, adaptation decay 1/2, threshold 10, adaptation 6. a: 0, 6, 3+6, ⌊9/2⌋, 2+6, 4, 2; threshold
+    # 10 + a: 10, 16, 19, 14, 18, 14, 12. v: 12; 9+30-16 = 23; ⌊69/4⌋+5-19 = 3; ⌊9/4⌋+40 = 42; ⌊126/4⌋-127-18 = -114;
+    # ⌊-342/4⌋+10 = -86+10; ⌊-228/4⌋-100 = -157 -> -128.
+    ("adaptive", "a", 0): [0, 6, 9, 4, 8, 4, 2],
+    ("adaptive", "v", 0): [12, 23, 3, 42, -114, -76, -128],
+    ("adaptive", "value", 0): [1, 1, 0, 1, 0, 0, 0],
+    # Spikes weigh 1 and 2 at once, 10 and 20 two ticks later.
+    ("delayed", "value", 0): [1, 2, 10, 23, 0, 30, 1],
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    """All laws in one network, its input, and what golden and RTL make of it."""
+def ints(*values: int) -> IntArray:
+    return np.array(values, np.int64)
 
-    network: Network
-    x: IntArray
-    golden: Trace
-    rtl: Trace
+
+def network() -> Network:
+    """One population per law, each driven by inputs of its own."""
+    graded, spikes = Format(8), Format(1, signed=False)
+    lif_params = {"decay": ints(3), "threshold": ints(20), "bias": ints(1)}
+    reset_params = {"decay": ints(4, 2), "threshold": ints(5, 0), "bias": ints(0), "v_reset": ints(-3, 7)}
+    adaptive_params = {"threshold": ints(10), "adaptation": ints(6), "decay": ints(3), "adaptation_decay": ints(2)}
+    populations = (
+        Population("lif", 2, Lif(state_bits=8, decay_bits=2), lif_params),
+        Population("reset lif", 2, Lif("value", "ge", 5, 2), reset_params, {"v": ints(2)}),
+        Population("integrator", 1, LeakyIntegrator(6, 3, 1), {"decay": ints(5), "bias": ints(-2)}),
+        Population("relu", 1, Relu(value_bits=4, shift=3), {"bias": ints(5)}),
+        Population("two point", 1, TwoPoint(5, 2, 2, 1), {"bias_basal": ints(1), "bias_apical": ints(-2)}),
+        Population("adaptive", 1, AdaptiveLif(8, 2), {**adaptive_params, "bias": ints(0)}),
+        Population("delayed", 1, Relu(value_bits=8, shift=0), {"bias": ints(0)}),
+    )
+    onto = {
+        "to lif": ("lif", "basal"),
+        "to reset lif": ("reset lif", "basal"),
+        "to integrator": ("integrator", "basal"),
+        "to relu": ("relu", "basal"),
+        "to basal": ("two point", "basal"),
+        "to apical": ("two point", "apical"),
+        "to adaptive": ("adaptive", "basal"),
+    }
+    projections = [
+        Projection(source, source, target, np.eye(len(CURRENTS[source]), dtype=np.int64), compartment)
+        for source, (target, compartment) in onto.items()
+    ]
+    projections.append(Projection("at once", "spikes", "delayed", ints(1, 2)[None, :]))
+    projections.append(Projection("later", "spikes", "delayed", ints(10, 20)[None, :], delay=2))
+    inputs = tuple(Input(n, len(c), spikes if n == "spikes" else graded) for n, c in CURRENTS.items())
+    return Network(inputs, populations, tuple(projections), tuple(p.name for p in populations))
+
+
+def stimulus() -> IntArray:
+    """The tables as input, twice: the second sample must start anew."""
+    one = np.array([channel for channels in CURRENTS.values() for channel in channels]).T
+    return np.stack([one, one]).astype(np.int64)
 
 
 @pytest.fixture(scope="module")
-def case() -> Case:
-    random = np.random.default_rng(11)
-    hands = [(name, compartment, s) for name, s in SUBJECTS.items() for compartment in s.hand]
-    channels = RANDOM + len(hands)
-    x = random.integers(-128, 128, (SAMPLES, TICKS, channels)) * random.integers(0, 2, (SAMPLES, TICKS, channels))
-    populations, projections = [], []
-    for k, (name, compartment, s) in enumerate(hands):
-        x[0, :, RANDOM + k] = s.hand[compartment]
-        weights = random.integers(-2, 3, (NEURONS, channels))
-        weights[0], weights[0, RANDOM + k] = 0, s.weight
-        projections.append(Projection(f"{name}, {compartment}", "x", name, weights, compartment, weight_bits=4))
-    for name, s in SUBJECTS.items():
-        params = {
-            p: np.concatenate([[value], random.integers(s.ranges[p][0], s.ranges[p][1] + 1, NEURONS - 1)])
-            for p, value in s.params.items()
-        }
-        initial = {k: np.array(v, np.int64) for k, v in s.initial.items()}
-        populations.append(Population(name, NEURONS, s.law, params, initial))
-    network = Network((Input("x", channels, Format(8)),), tuple(populations), tuple(projections), tuple(SUBJECTS))
-    options = default_options(network, neuron_lanes=2)
-    rtl = verilated.simulate(network, options, x, workers=1, states=True, fast_build=True)
-    return Case(network, x, golden.run(network, x, states=True), rtl)
+def traces() -> dict[str, Trace]:
+    net, x = network(), stimulus()
+    options = HardwareOptions({p.name: Lanes(p.size, 1) for p in net.populations})
+    rtl = verilated.simulate(net, options, x, states=True, workers=1, fast_build=True)
+    return {"golden": golden.run(net, x, states=True), "RTL": rtl}
 
 
-def interpret(network: Network, x: IntArray, name: str) -> tuple[IntArray, dict[str, IntArray]]:
-    """Values [samples, ticks, neurons] and states of one population, in Python's own integers."""
-    population = next(p for p in network.populations if p.name == name)
-    states = {k: np.zeros((*x.shape[:2], NEURONS), np.int64) for k in population.initial}
-    values = np.zeros((*x.shape[:2], NEURONS), np.int64)
-
-    def of(arrays: Mapping[str, IntArray], n: int) -> Numbers:
-        return {k: int(a[n % a.size]) for k, a in arrays.items()}
-
-    for sample in range(x.shape[0]):
-        for n in range(NEURONS):
-            state = of(population.initial, n)
-            for t, row in enumerate(x[sample].tolist()):
-                current = {
-                    q.compartment: sum(w * v for w, v in zip(q.weights[n].tolist(), row, strict=True))
-                    for q in network.incoming(name)
-                }
-                state, value = SUBJECTS[name].step(state, current, of(population.params, n))
-                values[sample, t, n] = value
-                for k, v in state.items():
-                    states[k][sample, t, n] = v
-    return values, states
+@pytest.mark.parametrize("engine", ["golden", "RTL"])
+@pytest.mark.parametrize("where", EXPECTED, ids=lambda w: f"{w[0]}-{w[1]}{w[2]}")
+def test_the_law_gives_what_was_worked_by_hand(
+    traces: dict[str, Trace], where: tuple[str, str, int], engine: str
+) -> None:
+    population, signal, neuron = where
+    trace = traces[engine]
+    got = trace.values[population] if signal == "value" else trace.states[population][signal]
+    assert got[:, :, neuron].tolist() == [EXPECTED[where]] * 2
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-@pytest.mark.parametrize("side", ["golden", "rtl"])
-def test_hand_worked_vectors(case: Case, name: str, side: str) -> None:
-    trace: Trace = getattr(case, side)
-    assert trace.values[name][0, :, 0].tolist() == SUBJECTS[name].values
-    assert trace.outputs[name][0, :, 0].tolist() == SUBJECTS[name].values
-    states = {k: a[0, :, 0].tolist() for k, a in trace.states.get(name, {}).items()}
-    assert states == SUBJECTS[name].states
+@pytest.mark.parametrize("engine", ["golden", "RTL"])
+def test_counters_are_those_counted_in_the_tables(traces: dict[str, Trace], engine: str) -> None:
+    counters = traces[engine].counters
+    for name, channels in CURRENTS.items():
+        if name != "spikes":
+            sent = sum(value != 0 for channel in channels for value in channel)
+            assert counters[f"projection {name}: events"] == 2 * sent
+    assert counters["projection at once: events"] == 2 * 5
+    assert counters["projection later: events"] == 2 * 4  # what was sent in the last two ticks isn't delivered: one
+    assert counters["population delayed: events"] == 2 * 6
+    assert counters["population lif: updates"] == 2 * TICKS * 2
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
-@pytest.mark.parametrize("side", ["golden", "rtl"])
-def test_the_interpreter_agrees(case: Case, name: str, side: str) -> None:
-    trace: Trace = getattr(case, side)
-    values, states = interpret(case.network, case.x, name)
-    assert len(np.unique(values)) > 1  # something is sent, and not always
-    np.testing.assert_array_equal(trace.values[name], values)
-    np.testing.assert_array_equal(trace.outputs[name], values)
-    assert set(trace.states.get(name, {})) == set(states)
-    for k, expected in states.items():
-        np.testing.assert_array_equal(trace.states[name][k], expected, err_msg=k)
-
-
-@pytest.mark.parametrize("side", ["golden", "rtl"])
-def test_counters_by_plain_counting(case: Case, side: str) -> None:
-    counters = getattr(case, side).counters
-    events = sum(1 for value in case.x.reshape(-1).tolist() if value)
-    for q in case.network.projections:
-        assert counters[f"projection {q.name}: events"] == events
-    for name in SUBJECTS:
-        values, _ = interpret(case.network, case.x, name)
-        assert counters[f"population {name}: events"] == sum(1 for value in values.reshape(-1).tolist() if value)
-        assert counters[f"population {name}: updates"] == SAMPLES * TICKS * NEURONS
+def test_every_law_has_a_witness() -> None:
+    shipped = {name for name, law in LAWS.items() if law.__module__ == "apical.sw.laws"}
+    assert {p.law.name for p in network().populations} == shipped
