@@ -45,8 +45,9 @@ def _signals(golden: Trace, rtl: Trace) -> Iterator[tuple[str, str, np.ndarray, 
         for state in golden.states.get(name, {}):
             if state in rtl.states.get(name, {}):
                 yield name, state, golden.states[name][state], rtl.states[name][state]
-        if name in rtl.values:
-            yield name, "value", values, rtl.values[name]
+        if name not in rtl.values:
+            raise ValueError(f"scoreboard: the RTL's trace has no population {name!r}; has {sorted(rtl.values)}")
+        yield name, "value", values, rtl.values[name]
     for name, values in golden.outputs.items():
         if name not in rtl.outputs:
             raise ValueError(f"scoreboard: the RTL's trace has no output {name!r}; has {sorted(rtl.outputs)}")
