@@ -83,15 +83,15 @@ def _equal(result: CosimResult) -> CosimResult:
 
 
 def datapath() -> Figures:
-    """Cycles per tick and area of 784-128-10 LIF-LIF, 6-bit weights, 10 % random input, at 1 and 4 event lanes."""
+    """Cycles per tick and area of 784-128-10 LIF-LIF, 6-bit weights, 10 % random input, at 1, 4 and 8 event lanes."""
     from apical.sim import equivalence
     from apical.sw import pipeline
 
     network = random_lif((784, 128, 10), 6)
     x = spikes(network, 40, 25)
     figures: dict[str, float | int | None] = {}
-    for events in (1, 4):
-        lanes = (128, 8, events)
+    for events, neurons in ((1, 8), (4, 8), (8, 16)):  # a tick may not end before the neuron lanes are through
+        lanes = (128, neurons, events)
         options = common.hardware_options(network, *lanes)
         with common.progress(f"784-128-10, {events} event lanes: cycles") as update:
             result = _equal(equivalence.cosim(network, x, options=options, progress=update))
@@ -243,12 +243,17 @@ def mnist() -> Figures:
 
 
 def ecp5() -> Figures:
-    """Highest clock of a 32-lane LIF population (256 to 64) on an ECP5-85k, slow speed grade, placed and routed."""
+    """Clock of a 32-lane LIF population (256 to 64) on an ECP5-85k, slow speed grade, placed and routed with 3 seeds."""
     from apical.hw import open_flow
 
-    with common.progress("place and route"):
-        placed = open_flow.fmax_of_population()
-    figures = {"fmax_mhz": placed.fmax_mhz, "lut": placed.lut, "ff": placed.ff, "dsp": placed.dsp, "bram": placed.bram}
+    runs = []
+    for seed in (1, 2, 3):
+        with common.progress(f"place and route, seed {seed}"):
+            runs.append(open_flow.fmax_of_population(seed=seed))
+    best = max(runs, key=lambda run: run.fmax_mhz or 0)
+    figures: dict[str, float | int | None] = {"fmax_mhz": best.fmax_mhz}
+    figures |= {f"fmax_mhz_seed{n}": run.fmax_mhz for n, run in enumerate(runs, 1)}
+    figures |= {"lut": best.lut, "ff": best.ff, "dsp": best.dsp, "bram": best.bram}
     return Figures("ecp5", figures)
 
 
