@@ -243,7 +243,7 @@ def mnist() -> Figures:
 
 
 def ecp5() -> Figures:
-    """Clock of a 32-lane LIF population (256 to 64) on an ECP5-85k, slow speed grade, placed and routed with 3 seeds."""
+    """Clock of a 32-lane LIF population (256 to 64) on an ECP5-85k, slowest grade, placed and routed by 3 seeds."""
     from apical.hw import open_flow
 
     runs = []
