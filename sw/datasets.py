@@ -169,7 +169,11 @@ def two_views(images: Bytes, index: npt.NDArray[np.int64], draw: int = 0) -> Byt
     """Two noisy views of each digit, [samples, 2, 28, 28]; the same for the same index and draw, anywhere.
 
     View 0 (basal) sees scattered pixels: 55 % are blanked and 8 % are noise. View 1 (apical) sees more pixels (16 %
-    blanked, 4 % noise) but not a band of 12 rows or columns somewhere. Neither view alone tells all digits apart.
+    blanked, 4 % noise) but not a band of 12 rows or columns somewhere.
+
+    The basal view carries most: the shipped network, on the validation split, names 94.9 % with both views, 92.4 %
+    with the apical view blanked, 45.8 % with the basal one blanked, 70.7 % with the apical view of another image
+    (measured on that one network, trained with both; networks trained on a single view were not).
 
     :param images: uint8, [samples, 28, 28].
     :param draw: another noise for the same digit (training draws anew in every epoch).

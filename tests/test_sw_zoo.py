@@ -62,13 +62,19 @@ def test_mnist_images_stay_within_the_events_that_the_cycles_allow() -> None:
 
 
 def test_both_views_matter() -> None:
+    """Figures behind the bounds are in `datasets.two_views`; a blank apical view costs little, a wrong one much."""
     network, data = zoo.load("two-view-digits"), datasets.load("two-view-digits:sample")
+    other = np.random.default_rng(0).permutation(len(data))
+
+    def changed(view: int, images: np.ndarray | int) -> float:
+        views = data.images.copy()
+        views[:, view] = images
+        return zoo.accuracy(network, datasets.Data(views, data.labels, data.index, data.name, data.split))
+
     whole = zoo.accuracy(network, data)
-    for view in (0, 1):
-        images = data.images.copy()
-        images[:, view] = 0
-        blind = datasets.Data(images, data.labels, data.index, data.name, data.split)
-        assert zoo.accuracy(network, blind) < whole - 0.05
+    assert changed(0, 0) < whole - 0.3
+    assert changed(1, 0) < whole
+    assert changed(1, data.images[other, 1]) < whole - 0.1
 
 
 @pytest.mark.parametrize("name", ["mnist-lif", "two-view-digits"])
