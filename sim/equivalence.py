@@ -101,9 +101,9 @@ def cosim(
     if engine == "verilated":
         rtl = verilated.simulate(network, options, x, workers=workers, states=states, reuse=reuse, progress=progress)
     else:
-        from apical.sim import bench
+        from apical.sim.bench import simulate
 
-        rtl = bench.simulate(network, options, x, states=states)
+        rtl = simulate(network, options, x, states=states)
     divergence = first_divergence(reference, rtl)
     cycles = rtl.cycles or 0
     used = lane_utilization(network, options, rtl)
