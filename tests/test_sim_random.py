@@ -1,0 +1,103 @@
+"""Random networks, hardware options, stimuli, stalls and resets: golden equals the RTL in everything.
+
+Hypothesis controls every draw of the structure. Seeds are fixed; a failure prints the case, its seed and a blob:
+`APICAL_BLOB=<blob> pytest <test>` replays that case alone, `APICAL_SHRINK=1 pytest <test>` looks for a smaller one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from apical.hw.verilog import generate
+from apical.sim.random_networks import Case, random_case
+from apical.sim.scoreboard import first_divergence
+from apical.sim.verilated import SimulationError, build, run_design
+from apical.sw import golden
+
+
+def describe(case: Case) -> str:
+    """The structure of a case, one part a line."""
+    n = case.network
+    lines = [f"input {i.name!r}: {i.size} of {i.format}" for i in n.inputs]
+    lines += [f"population {p.name!r}: {p.size} of {p.law}, {case.options.lanes[p.name]}" for p in n.populations]
+    lines += [
+        f"projection {q.name!r}: {q.source!r} to {q.target!r} {q.compartment}, {q.weight_bits} bits, delay {q.delay}"
+        for q in n.projections
+    ]
+    lines += [f"outputs {n.outputs}, input event lanes {dict(case.options.input_event_lanes)}"]
+    lines += [f"run {i}: x {r.x.shape}, {r.stalls}, reset at {r.reset_at}" for i, r in enumerate(case.runs)]
+    return "\n".join(lines)
+
+
+def check_case(case: Case, keep: bool) -> tuple[str, int]:
+    """Run all stimuli of a case on one build.
+
+    :param keep: leave the build in the cache.
+    :returns: the design's identity and the number of events that its populations sent.
+    """
+    design, events = generate(case.network, case.options), 0
+    program = build(design, fast_build=True)
+    for number, r in enumerate(case.runs):
+        expected = golden.run(case.network, r.x, states=True)
+        try:
+            rtl = run_design(design, r.x, workers=1, stalls=r.stalls, reset_at=r.reset_at, fast_build=True)
+        except SimulationError as error:
+            pytest.fail(f"run {number}: {error}\n{describe(case)}", pytrace=False)
+        assert set(rtl.states) == {p.name for p in case.network.populations if p.law.states()}
+        if (difference := first_divergence(expected, rtl)) is not None:
+            pytest.fail(f"run {number}: {difference}\n{describe(case)}", pytrace=False)
+        events += sum(expected.counters[f"population {p.name}: events"] for p in case.network.populations)
+    if not keep:
+        shutil.rmtree(program.parent, ignore_errors=True)
+    return design.identity, events
+
+
+def check_networks(seed: int, count: int, keep: bool = True) -> dict[str, int]:
+    """Check `count` generated cases; returns the events by the identity of each different design."""
+    seen: dict[str, int] = {}
+    phases = [Phase.generate, *([Phase.shrink] if "APICAL_SHRINK" in os.environ else [])]
+
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        phases=phases,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def check(rng: random.Random) -> None:
+        identity, events = check_case(random_case(rng), keep)
+        seen[identity] = seen.get(identity, 0) + events
+
+    run = check
+    if blob := os.environ.get("APICAL_BLOB"):
+        run = hypothesis.reproduce_failure(hypothesis.__version__, blob.encode())(check)
+    print(f"seed {seed}, {count} networks")
+    run()
+    return seen
+
+
+def _enough(seen: dict[str, int], networks: int) -> None:
+    assert len(seen) >= networks, f"expected {networks} different designs, got {len(seen)}"
+    busy = sum(events > 0 for events in seen.values())
+    assert 2 * busy >= len(seen), f"expected events in half of {len(seen)} networks, got them in {busy}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_are_equal_on_the_rtl(seed: int) -> None:
+    _enough(check_networks(seed, 6), 5)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_many_random_networks_are_equal_on_the_rtl(seed: int) -> None:
+    _enough(check_networks(seed, 28, keep=False), 25)
