@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apical.hw import tools
 from apical.hw.design import Design, default_options
 from apical.hw.verilog import generate
 from apical.sim import verilated
+from apical.sim.model_header import model_header
 from apical.sim.scoreboard import first_divergence
-from apical.sim.verilated import SimulationError, Stalls, build, model_header, run_design, simulate
+from apical.sim.verilated import SimulationError, Stalls, build, run_design, simulate
 from apical.sw import golden
 from apical.sw.golden import Trace
 from apical.sw.network import IntArray, Network, NetworkError
@@ -106,7 +108,7 @@ def test_input_that_does_not_fit_is_refused_before_anything_is_built(
 
 def test_a_second_build_finds_the_first(design: Design, monkeypatch: pytest.MonkeyPatch) -> None:
     first = build(design, fast_build=True)
-    monkeypatch.setattr(verilated.tools, "run_tool", lambda *_, **__: pytest.fail("a tool ran"))
+    monkeypatch.setattr(tools, "run_tool", lambda *_, **__: pytest.fail("a tool ran"))
     folders = sorted(first.parent.parent.iterdir())
     assert build(design, fast_build=True) == first
     assert sorted(p for p in first.parent.parent.iterdir() if p in folders) == folders
@@ -186,7 +188,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from apical.hw.design import default_options
+from apical.hw import tools
 from apical.sim import verilated
+from apical.sim.model_header import model_header
 from apical.sw import bundle
 network = bundle.load(Path(sys.argv[1]))
 verilated.build = lambda *a, **k: Path(sys.argv[2])
