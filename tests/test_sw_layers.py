@@ -108,7 +108,7 @@ def test_forward_equals_golden_of_the_export(
         model = build(make(name, options), bits=bits, ternary=ternary, recurrent=recurrent, seed=seed)
         trace = assert_equal(model, stimulus(seed=seed))
         if bits == 8:
-            assert np.ptp(trace.values["hidden"]) > 0, "a silent network proves nothing"
+            assert len(np.unique(trace.values["hidden"])) > 1, "a silent network proves nothing"
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
