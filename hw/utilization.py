@@ -16,6 +16,7 @@ from pathlib import Path
 
 from apical.hw import tools
 from apical.hw.design import Design
+from apical.hw.verilog import generate_rtlil
 from apical.sw.bundle import write_directory
 
 FLAGS = "-family xcup -flatten -noiopad -noclkbuf"
@@ -134,9 +135,10 @@ def parse_stat(text: str, tool: str = "", log: str = "") -> Utilization:
     return count_cells(cells, tool, log)
 
 
-def script(top: str) -> str:
-    """Yosys commands from `design.v` to `stat.json`."""
-    return f"read_verilog -sv design.v\nsynth_xilinx {FLAGS} -top {top}\ntee -q -o stat.json stat -json -top {top}\n"
+def script(top: str, file: str = "design.v") -> str:
+    """Yosys commands from `design.v` (or RTLIL in `design.il`) to `stat.json`."""
+    read = "read_rtlil" if file.endswith(".il") else "read_verilog -sv"
+    return f"{read} {file}\nsynth_xilinx {FLAGS} -top {top}\ntee -q -o stat.json stat -json -top {top}\n"
 
 
 def synthesize_xcup(design: Design | str, top: str | None = None) -> Utilization:
@@ -148,14 +150,15 @@ def synthesize_xcup(design: Design | str, top: str | None = None) -> Utilization
     verilog, name = (design.verilog, design.manifest.top) if isinstance(design, Design) else (design, top)
     if name is None or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ValueError(f"top: expected the name of the top module, got {name!r}")
-    tool = tools.version("yosys")
-    key = hashlib.sha256("\0".join([str(_VERSION), tool, script(name), verilog]).encode()).hexdigest()[:24]
+    tool, file = tools.version("yosys"), "design.il" if isinstance(design, Design) else "design.v"
+    key = hashlib.sha256("\0".join([str(_VERSION), tool, script(name, file), verilog]).encode()).hexdigest()[:24]
     folder = tools.cache_directory() / "xcup" / key
     if not (folder / "utilization.json").is_file():
 
         def fill(work: Path) -> None:
-            (work / "design.v").write_text(verilog, encoding="utf-8")
-            (work / "synth.ys").write_text(script(name), encoding="utf-8")
+            text = generate_rtlil(design.network, design.options) if isinstance(design, Design) else verilog
+            (work / file).write_text(text, encoding="utf-8")
+            (work / "synth.ys").write_text(script(name, file), encoding="utf-8")
             # -l: YoWASP's Yosys loses the end of what it writes to standard output
             tools.run_tool([*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"], work, work / "errors.log")
             result = parse_stat((work / "stat.json").read_text(encoding="utf-8"), tool)

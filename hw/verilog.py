@@ -10,8 +10,16 @@ from amaranth.hdl import Fragment
 
 from apical.hw.accelerator import Top, check_options
 from apical.hw.design import Design, HardwareOptions
-from apical.hw.verilog_text import convert
+from apical.hw.verilog_text import convert, convert_rtlil
 from apical.sw.network import Network
+
+
+def generate_rtlil(network: Network, options: HardwareOptions) -> str:
+    """The same design as `generate` in Yosys's own format, for synthesis: much quicker to read."""
+    check_options(network, options)
+    top = Top(network, options)
+    fragment = Fragment.get(top, None)
+    return convert_rtlil(fragment, top.manifest.top, list(top.ports.values()))
 
 
 def generate(network: Network, options: HardwareOptions) -> Design:

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from apical.sw import bundle
 from apical.sw.laws import Format, Lif, Relu, TwoPoint
 from apical.sw.network import Input, IntArray, Network, Population, Projection
+
+# pytest runs one process per core: more threads than that only fight each other.
+torch.set_num_threads(1)
 
 AWKWARD = ("module", 'say "hi" [0] {x} $y; \\z', "été 日本", "endmodule -- ../..", "puts [exec ls]", "wire reg")
 
