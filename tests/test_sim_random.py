@@ -60,16 +60,16 @@ def check_case(case: Case, keep: bool) -> int:
 
 
 def check_networks(seed: int, count: int, keep: bool = True) -> dict[str, int]:
-    """Check `count` different networks; returns the events of each, by its identity.
+    """Check networks until `count` different ones sent events; returns the events of each, by its identity.
 
-    Hypothesis repeats itself: draws that were seen cost nothing, and it may draw six times as often.
+    Hypothesis repeats itself and begins with networks that stay silent: it may draw eight times as often.
     """
     seen: dict[str, int] = {}
     phases = [Phase.generate, *([Phase.shrink] if "APICAL_SHRINK" in os.environ else [])]
 
     @hypothesis.seed(seed)
     @settings(
-        max_examples=6 * count,
+        max_examples=8 * count,
         deadline=None,
         database=None,
         print_blob=True,
@@ -78,10 +78,8 @@ def check_networks(seed: int, count: int, keep: bool = True) -> dict[str, int]:
     )
     @given(st.randoms(use_true_random=False))
     def check(rng: random.Random) -> None:
-        if len(seen) >= count:
-            return
-        case = random_case(rng)
-        if (identity := bundle.identity(case.network)) not in seen:
+        case = random_case(rng)  # always: hypothesis wants the same draws each time
+        if sum(map(bool, seen.values())) < count and (identity := bundle.identity(case.network)) not in seen:
             seen[identity] = check_case(case, keep)
 
     run = check
@@ -95,9 +93,8 @@ def check_networks(seed: int, count: int, keep: bool = True) -> dict[str, int]:
 def _enough(seen: dict[str, int], networks: int) -> None:
     if "APICAL_BLOB" in os.environ:
         return
-    assert len(seen) >= networks, f"expected {networks} different networks, got {len(seen)}"
-    busy = sum(events > 0 for events in seen.values())
-    assert 2 * busy >= len(seen), f"expected events in half of {len(seen)} networks, got them in {busy}"
+    busy = sum(map(bool, seen.values()))
+    assert busy >= networks, f"expected {networks} different networks that send events, got {busy} of {len(seen)}"
 
 
 @pytest.mark.parametrize("seed", range(4))
