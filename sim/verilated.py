@@ -231,6 +231,8 @@ def _wait(shards: list[_Shard], samples: int, progress: Progress | None) -> None
             progress(min(sum(s.done for s in shards), samples), samples)
     for s in shards:
         s.reader.join()
+    if progress is not None and not any(s.process.returncode for s in shards):
+        progress(samples, samples)
 
 
 def _gather(design: Design, shards: list[_Shard]) -> Trace:
