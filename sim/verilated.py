@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 
@@ -153,11 +154,35 @@ def _write_beats(path: Path, beats: Beats) -> None:
         words.tofile(stream)
 
 
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C acts after the block rather than in its middle (in the main thread, the only one that gets it)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        before(*waiting[0])
+
+
 class _Shard:
-    """One process on a slice of the samples, in a folder of its own."""
+    """One process on a slice of the samples, in a folder of its own; it adds itself to `started` once it runs."""
 
     def __init__(
-        self, program: Path, design: Design, x: np.ndarray, folder: Path, stalls: Stalls, reset_at: int, bare: int = 0
+        self,
+        started: list[_Shard],
+        program: Path,
+        design: Design,
+        x: np.ndarray,
+        folder: Path,
+        stalls: Stalls,
+        reset_at: int,
+        bare: int = 0,
     ) -> None:
         self.design, self.x, self.folder, self.done = design, x, folder, 0
         parts = split_input(design.network, x)
@@ -165,11 +190,13 @@ class _Shard:
             _write_beats(folder / f"in{i}.bin", pack(parts[port.node], port.event_lanes, port.classes))
         numbers = (x.shape[0], x.shape[1], round(stalls.inputs * 65536), round(stalls.outputs * 65536), stalls.seed)
         argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare))]
-        self.process = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
+        with _interrupts_wait():  # an interrupt in here would leave a process that nobody knows
+            self.process = subprocess.Popen(
+                argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            )
+            self.reader = threading.Thread(target=self._read, daemon=True)
+            self.reader.start()
+            started.append(self)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -286,7 +313,7 @@ def run_design(
         try:
             for w, folder in enumerate(folders):
                 part = x[bounds[w] : bounds[w + 1]]
-                shards.append(_Shard(program, design, part, folder, stalls or Stalls(), reset_at))
+                _Shard(shards, program, design, part, folder, stalls or Stalls(), reset_at)
             _wait(shards, x.shape[0], progress)
             return _gather(design, shards)
         finally:
@@ -330,10 +357,12 @@ def bare_cycles_per_second(design: Design, cycles: int = 200_000) -> float:
     program = build(design)
     x = np.zeros((1, 1, design.network.input_size), np.int64)
     with _folders(1) as folders:
-        shard = _Shard(program, design, x, folders[0], Stalls(), 0, bare=cycles)
+        shards: list[_Shard] = []
         try:
-            _wait([shard], 1, None)
-            figures, _ = shard.figures()
+            _Shard(shards, program, design, x, folders[0], Stalls(), 0, bare=cycles)
+            _wait(shards, 1, None)
+            figures, _ = shards[0].figures()
         finally:
-            shard.end()
+            for shard in shards:
+                shard.end()
     return figures["cycles"] / figures["seconds"]
