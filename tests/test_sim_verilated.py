@@ -86,7 +86,8 @@ def test_workers_share_the_samples_and_the_trace_is_the_same(design: Design, x: 
 def test_progress_ends_with_all_samples(design: Design, x: IntArray) -> None:
     calls: list[tuple[int, int]] = []
     run_design(design, x, workers=1, fast_build=True, progress=lambda *done: calls.append(done))
-    assert calls and all(total == 6 and 0 <= done <= 6 for done, total in calls)
+    assert all(total == 6 and 0 <= done <= 6 for done, total in calls)
+    assert calls[-1] == (6, 6)
 
 
 def test_states_are_recorded_only_when_asked_for(lif: Network, make_input: Callable[..., IntArray]) -> None:
