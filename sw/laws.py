@@ -323,21 +323,25 @@ class AdaptiveLif(Law):
         a_t &= \mathrm{clip}(\lfloor \rho\,a_{t-1} / 2^F \rfloor + k\,s_{t-1},\ 0,\ 2^{B-1}-1) \\
         \theta_t &= \theta_0 + a_t \\
         u_t &= \mathrm{clip}(\lfloor \alpha u_{t-1} / 2^F \rfloor + I_t + b - \theta_t s_{t-1}, -2^{B-1}, 2^{B-1}-1) \\
-        s_t &= [u_t > \theta_t]
+        s_t &= [u_t > \theta_t], \qquad
+        y_t = s_t \text{ (spike), or } \lfloor u_t / 2^S \rfloor \text{ (membrane)}
 
-    B = `state_bits`, F = `decay_bits`; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k =
+    B = `state_bits`, F = `decay_bits`, S = `shift`; y is what `sends` says; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k =
     `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k =
     β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's
-    spike, compare.
+    spike, compare. As a read-out the published ECG net compares the membranes of such cells: ``sends="membrane"``.
     """
 
     name: ClassVar[str] = "adaptive_lif"
     state_bits: int = 16
     decay_bits: int = 10
+    sends: Literal["spike", "membrane"] = "spike"
+    shift: int = 0
 
     def check(self) -> None:
         self._between("state_bits", 2, 32)
         self._between("decay_bits", 1, 16)
+        self._between("shift", 0, self.state_bits - 1 if self.sends == "membrane" else 0)
 
     def states(self) -> dict[str, Format]:
         return {"v": Format(self.state_bits), "a": Format(self.state_bits), "s": Format(1, signed=False)}
@@ -353,7 +357,8 @@ class AdaptiveLif(Law):
         }
 
     def value_range(self) -> tuple[int, int]:
-        return 0, 1
+        low, high = Format(self.state_bits).bounds
+        return (0, 1) if self.sends == "spike" else (low >> self.shift, high >> self.shift)
 
     def step(
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
@@ -367,4 +372,4 @@ class AdaptiveLif(Law):
         driven = ops.add(leaked, current)
         v = ops.clip(ops.sub(driven, ops.select(state["s"], threshold, 0)), low, high)
         spike = ops.gt(v, threshold)
-        return {"v": v, "a": a, "s": spike}, spike
+        return {"v": v, "a": a, "s": spike}, spike if self.sends == "spike" else ops.shift(v, self.shift)
