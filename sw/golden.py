@@ -21,6 +21,9 @@ from apical.sw.arithmetic import IntegerOps
 from apical.sw.network import IntArray, Network, NetworkError, Population
 
 Progress = Callable[[int, int], None]
+Arrays = dict[str, np.ndarray]
+Synapses = tuple[str, str, int, Tensor]  # source, compartment, delay, weights [sources, targets]
+SUMS_HELD = 1 << 22  # neurons x ticks x samples whose sums are held at a time, at most (if one tick is less)
 
 
 @dataclass
@@ -83,17 +86,19 @@ def split_input(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def decode(network: Network, trace: Trace) -> IntArray | None:
-    """Class per sample by the network's decoder, [samples]; None without one."""
+    """Class by the network's decoder, [samples], or for ``tick`` [samples, ticks]; None without a decoder."""
     y = trace.outputs[network.outputs[0]]
     if network.decoder is None:
         return None
-    if network.decoder == "sum":
+    if network.decoder == "tick":
+        score = y
+    elif network.decoder == "sum":
         score = y.sum(axis=1)
     elif network.decoder == "last":
         score = y[:, -1]
     else:
         score = (y != 0).sum(axis=1)
-    return np.asarray(score.argmax(axis=1), dtype=np.int64)
+    return np.asarray(score.argmax(axis=-1), dtype=np.int64)
 
 
 @cache
@@ -139,7 +144,7 @@ class _Cell:
         self.dtype = torch.int64 if wide else torch.int32
         self.ops, self.population = IntegerOps(self.dtype), population
         self.params = {k: torch.from_numpy(a.copy()).to(self.dtype) for k, a in population.params.items()}
-        self.weights: list[tuple[str, str, int, Tensor]] = []
+        self.weights: list[Synapses] = []
         for p in network.incoming(population.name):
             magnitude = p.sum_interval(network.nodes[p.source].value_range).magnitude
             kind = _product_type(p.weights, network.nodes[p.source].value_range, magnitude)
@@ -158,80 +163,130 @@ class _Cell:
         }
 
 
-def _currents(cell: _Cell, sources: Mapping[str, Tensor], tick: int | None) -> dict[str, Tensor]:
-    """Compartment sums, of all ticks at once (`tick` None) or of one tick from the sources' history."""
-    out: dict[str, Tensor] = {}
-    for source, compartment, delay, weights in cell.weights:
-        y = sources[source]
-        if tick is not None:
-            if tick < delay:
-                part = torch.zeros(y.shape[0], cell.population.size, dtype=cell.dtype)
-            else:
-                part = _product(y[:, tick - delay], weights).to(cell.dtype)
-        else:
-            part = _product(y.reshape(-1, y.shape[2]), weights).to(cell.dtype)
-            part = part.reshape(y.shape[0], y.shape[1], -1)
-        out[compartment] = out[compartment] + part if compartment in out else part
-    return out
+def _loops(network: Network) -> list[list[str]]:
+    """Populations in groups that feed back on each other (most often one each), in an order in which events flow.
+
+    Within a group in `Network.order`.
+    """
+    groups: dict[frozenset[str], list[str]] = {}  # by the group and all that comes before it: grows along every path
+    for name in network.order:
+        found, waiting = {name}, [name]
+        while waiting:
+            sources = {q.source for q in network.incoming(waiting.pop())} & set(network.order) - found
+            found |= sources
+            waiting += sources
+        groups.setdefault(frozenset(found), []).append(name)
+    return [groups[found] for found in sorted(groups, key=len)]
 
 
-class _Runner:
-    """Cells in order, and the whole run's arrays, filled batch by batch."""
+def _arrays(network: Network, samples: int, ticks: int, states: bool) -> tuple[Arrays, dict[str, Arrays]]:
+    """Room for what each population sends, [samples, ticks, neurons], and for its states where they are wanted."""
+    values: Arrays = {
+        p.name: np.zeros((samples, ticks, p.size), _small_type(p.value_range)) for p in network.populations
+    }
+    kept = network.populations if states else ()
+    return values, {p.name: {k: np.zeros((samples, ticks, p.size), np.int64) for k in p.initial} for p in kept}
 
-    def __init__(self, network: Network, samples: int, ticks: int, states: bool) -> None:
-        self.network, self.states = network, states
+
+class Machine:
+    """A network at work on some sequences side by side; their states and delayed events stay from push to push.
+
+    :ivar state: per population and state, [samples, neurons], after the last tick.
+    :ivar past: per node with delayed projections, what it sent in its last ticks, [samples, longest delay, size].
+    :ivar counters: of all that was pushed, whatever was started anew in between.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
         by_name = {p.name: p for p in network.populations}
-        self.cells = [_Cell(network, by_name[name]) for name in network.order]
-        self.recurrent = any(q.delay for q in network.projections)
-        self.values = {
-            p.name: np.zeros((samples, ticks, p.size), _small_type(p.value_range)) for p in network.populations
-        }
-        self.history = {
-            p.name: {k: np.zeros((samples, ticks, p.size), np.int64) for k in p.initial}
-            for p in (network.populations if states else ())
-        }
+        self._groups = [[_Cell(network, by_name[name]) for name in names] for names in _loops(network)]
+        self._cells = [cell for group in self._groups for cell in group]
+        self._depth = {n: max((q.delay for q in network.outgoing(n)), default=0) for n in network.nodes}
         self.counters = {f"projection {q.name}: events": 0 for q in network.projections}
+        for p in network.populations:
+            self.counters |= {f"population {p.name}: events": 0, f"population {p.name}: updates": 0}
+        self.start(1)
 
-    def batch(self, x: np.ndarray, part: slice) -> None:
-        """Run samples `part` of the whole input."""
-        ticks = x.shape[1]
-        sources = {
-            node.name: torch.from_numpy(np.ascontiguousarray(piece, dtype=_small_type(node.value_range)))
-            for node, piece in zip(self.network.inputs, split_input(self.network, x[part]).values(), strict=True)
+    def start(self, samples: int) -> None:
+        """Begin `samples` new sequences: start states, nothing under way."""
+        self.state = {c.population.name: c.start(samples) for c in self._cells}
+        self.past = {
+            name: torch.from_numpy(np.zeros((samples, self._depth[name], node.size), _small_type(node.value_range)))
+            for name, node in self.network.nodes.items()
         }
-        sources.update({name: torch.from_numpy(array[part]) for name, array in self.values.items()})
-        state = {c.population.name: c.start(part.stop - part.start) for c in self.cells}
-        if self.recurrent:
+
+    def push(self, x: np.ndarray, states: bool = False) -> tuple[Arrays, dict[str, Arrays]]:
+        """Run the next ticks.
+
+        :param x: checked integers, [samples, ticks, inputs].
+        :returns: per population what it sent, [samples, ticks, neurons], and its states after each tick, or nothing.
+        """
+        values, history = _arrays(self.network, x.shape[0], x.shape[1], states)
+        self.fill(x, values, history)
+        return values, history
+
+    def fill(self, x: np.ndarray, values: Arrays, history: Mapping[str, Arrays]) -> None:
+        """The same into given arrays; states of the populations that `history` has."""
+        samples, ticks, _ = x.shape
+        step = max(1, SUMS_HELD // (samples * max(p.size for p in self.network.populations)))
+        with torch.no_grad():
+            for start in range(0, ticks, step):
+                part = slice(start, min(start + step, ticks))
+                kept = {name: {k: a[:, part] for k, a in s.items()} for name, s in history.items()}
+                for name, sent in self._advance(x[:, part], kept).items():
+                    values[name][:, part] = sent.numpy()
+
+    def _advance(self, x: np.ndarray, history: Mapping[str, Arrays]) -> dict[str, Tensor]:
+        """The same for few enough ticks; fills `history` where it has the population."""
+        ticks = x.shape[1]
+        sent: dict[str, Tensor] = {}  # per node: its past, then this part's ticks
+        for name, piece in split_input(self.network, x).items():
+            new = torch.from_numpy(np.ascontiguousarray(piece, dtype=_small_type(self.network.nodes[name].value_range)))
+            sent[name] = torch.cat([self.past[name], new], dim=1)
+        for group in self._groups:
+            # Sums of what is known already, for all ticks at once; a loop's own events come tick by tick.
+            ahead = [self._ahead(cell, sent, ticks) for cell in group]
+            for cell in group:
+                past = self.past[cell.population.name]
+                sent[cell.population.name] = torch.cat([past, past.new_zeros(len(past), ticks, past.shape[2])], dim=1)
             for t in range(ticks):
-                for c in self.cells:
-                    self._tick(c, state, _currents(c, sources, t), part, t)
-        else:
-            for c in self.cells:
-                all_ticks = _currents(c, sources, None)
-                for t in range(ticks):
-                    self._tick(c, state, {k: v[:, t] for k, v in all_ticks.items()}, part, t)
+                for cell, (known, own) in zip(group, ahead, strict=True):
+                    name = cell.population.name
+                    currents = {k: v[:, t] for k, v in known.items()}
+                    for source, compartment, delay, weights in own:
+                        part = _product(sent[source][:, self._depth[source] + t - delay], weights).to(cell.dtype)
+                        currents[compartment] = currents[compartment] + part if compartment in currents else part
+                    self.state[name], value = cell.ops_step(self.state[name], currents)
+                    sent[name][:, self._depth[name] + t] = value
+                    for k, array in history.get(name, {}).items():
+                        array[:, t] = self.state[name][k].numpy()
+        self._count(sent, ticks)
+        self.past = {name: y[:, ticks:].clone() for name, y in sent.items()}
+        return {c.population.name: sent[c.population.name][:, self._depth[c.population.name] :] for c in self._cells}
+
+    def _ahead(self, cell: _Cell, sent: Mapping[str, Tensor], ticks: int) -> tuple[dict[str, Tensor], list[Synapses]]:
+        """Compartment sums [samples, ticks, neurons] of the sources in `sent`, and the projections from others."""
+        sums: dict[str, Tensor] = {}
+        own = []
+        for source, compartment, delay, weights in cell.weights:
+            if source not in sent:
+                own.append((source, compartment, delay, weights))
+                continue
+            start = self._depth[source] - delay
+            y = sent[source][:, start : start + ticks]
+            part = _product(y.reshape(-1, y.shape[2]), weights).to(cell.dtype).reshape(*y.shape[:2], -1)
+            sums[compartment] = sums[compartment] + part if compartment in sums else part
+        return sums, own
+
+    def _count(self, sent: Mapping[str, Tensor], ticks: int) -> None:
         for q in self.network.projections:
-            delivered = sources[q.source][:, : max(ticks - q.delay, 0)].numpy()
-            self.counters[f"projection {q.name}: events"] += int(np.count_nonzero(delivered != 0))
-
-    def _tick(
-        self, cell: _Cell, state: dict[str, dict[str, Tensor]], currents: dict[str, Tensor], part: slice, t: int
-    ) -> None:
-        name = cell.population.name
-        state[name], value = cell.ops_step(state[name], currents)
-        self.values[name][part, t] = value.numpy()
-        if self.states:
-            for k, v in state[name].items():
-                self.history[name][k][part, t] = v.numpy()
-
-    def trace(self, seconds: float) -> Trace:
-        """Everything that was run."""
+            start = self._depth[q.source] - q.delay
+            delivered = sent[q.source][:, start : start + ticks]
+            self.counters[f"projection {q.name}: events"] += int(delivered.count_nonzero())
         for p in self.network.populations:
-            y = self.values[p.name]
-            self.counters[f"population {p.name}: events"] = int(np.count_nonzero(y != 0))
-            self.counters[f"population {p.name}: updates"] = int(y.size)
-        outputs = {name: self.values[name] for name in self.network.outputs}
-        return Trace(self.values, outputs, self.counters, self.history, seconds=seconds)
+            y = sent[p.name][:, self._depth[p.name] :]
+            self.counters[f"population {p.name}: events"] += int(y.count_nonzero())
+            self.counters[f"population {p.name}: updates"] += y.numel()
 
 
 def _small_type(value_range: tuple[int, int]) -> type[np.signedinteger[Any]]:
@@ -261,11 +316,15 @@ def run(
     """
     x = check_input(network, x)
     began = time.perf_counter()
-    runner = _Runner(network, x.shape[0], x.shape[1], states)
-    with torch.no_grad():
-        for start in range(0, x.shape[0], batch):
-            part = slice(start, min(start + batch, x.shape[0]))
-            runner.batch(x, part)
-            if progress is not None:
-                progress(part.stop, x.shape[0])
-    return runner.trace(time.perf_counter() - began)
+    samples, ticks, _ = x.shape
+    machine = Machine(network)
+    values, history = _arrays(network, samples, ticks, states)
+    for start in range(0, samples, batch):
+        part = slice(start, min(start + batch, samples))
+        machine.start(part.stop - part.start)
+        kept = {name: {k: a[part] for k, a in s.items()} for name, s in history.items()}
+        machine.fill(x[part], {name: a[part] for name, a in values.items()}, kept)
+        if progress is not None:
+            progress(part.stop, samples)
+    outputs = {name: values[name] for name in network.outputs}
+    return Trace(values, outputs, machine.counters, history, seconds=time.perf_counter() - began)
