@@ -10,6 +10,7 @@ operation               stages
 ======================  =======================================================================
 add, sub, gt, ge        1 (0 where an operand is the constant 0 or both are constant)
 mul                     2; by a power of two 0; by ±2^a ± 2^b one add, no multiplier
+leak                    2, or 1 where at most two factors occur, or 0 by the factor 1: no multiplier
 clip, absolute, table   1 (clip: 0 where the interval already fits)
 shift, select           0
 ======================  =======================================================================
@@ -23,6 +24,7 @@ from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Mux, Shape, Signal, Value
 
+from apical.sw.arithmetic import Ops
 from apical.sw.ranges import Interval, IntervalOps
 
 ANY_STAGE = -1
@@ -41,12 +43,14 @@ class Wire:
     :param interval: what it can be.
     :param stage: cycle after the currents in which `value` is valid; `ANY_STAGE` for constants and parameters.
     :param at: for parameters: gives the value in any stage.
+    :param values: for parameters: all that occur; None: any in the interval.
     """
 
     value: Value
     interval: Interval
     stage: int
     at: Callable[[int], Value] | None = None
+    values: frozenset[int] | None = None
     delayed: dict[int, Value] = field(default_factory=dict)
 
     @property
@@ -73,7 +77,7 @@ def _signed_powers(value: int) -> list[tuple[int, int]]:
     return out
 
 
-class AmaranthOps:
+class AmaranthOps(Ops[Wire]):
     """Ops on `Wire`; adds the logic to `m` as it goes."""
 
     def __init__(self, m: Any) -> None:
@@ -155,8 +159,11 @@ class AmaranthOps:
 
     def _product(self, a: Wire, b: Wire, interval: Interval) -> Wire:
         s = self._stage(a, b)
-        factors = []
+        factors: list[Value] = []
         for w in (a, b):
+            if w.constant is not None:
+                factors.append(constant(w.constant).value)
+                continue
             held = Signal(shape_of(w.interval), reset_less=True)
             self.m.d.sync += held.eq(self.delay(w, s))
             factors.append(held)
@@ -172,6 +179,43 @@ class AmaranthOps:
         out = Signal(shape_of(interval))
         self.m.d.comb += out.eq(self.delay(a, s) >> n)
         return Wire(out, interval, s)
+
+    def leak(self, a: Wire, d: Wire, bits: int) -> Wire:
+        """a - ceil(a / 2^k) where d = 2^bits - 2^(bits - k), and a where d = 2^bits.
+
+        Rounding up subtracts one more where a 1 is shifted out: the carry of the same subtraction, a bit below it.
+        """
+        interval, one = self.ranges.leak(a.interval, d.interval, bits), 1 << bits
+        if interval.low == interval.high:
+            return constant(interval.low)
+        known = d.values or range(d.interval.low, d.interval.high + 1)
+        shifts = [k for k in range(bits + 1) if one - (one >> k) in known]
+        if not shifts:
+            return a
+        s = self._stage(a, d)
+        v, factor = self.delay(a, s), self.delay(d, s)
+        wide = Shape(len(v) + 1, v.shape().signed)
+        part: Value = Const(0, wide.width)
+        for k in shifts:
+            term = Signal(wide)
+            self.m.d.comb += term.eq(Cat(v[:k].any(), (v >> k) + Const(0, v.shape())))
+            chosen = self._is_factor(factor, bits, k) if len(shifts) > 1 or one in known else Const(1, 1)
+            part = part | (term & chosen.replicate(wide.width))
+        if len(shifts) + (one in known) > 2:
+            held = Signal(wide, reset_less=True)
+            self.m.d.sync += held.eq(part)
+            part, s = held, s + 1
+        twice, less = Signal(wide), Signal(wide)
+        self.m.d.comb += [twice.eq(Cat(Const(0, 1), self.delay(a, s))), less.eq(part)]
+        return self._register((twice - less) >> 1, interval, s)
+
+    @staticmethod
+    def _is_factor(factor: Value, bits: int, k: int) -> Value:
+        """The factor is 2^bits - 2^j, j = bits - k: its ones are bits j to bits - 1 (2^bits has bit `bits` only)."""
+        bit = [factor[n] if n < len(factor) else Const(0, 1) for n in range(bits + 1)]
+        if k == 0:
+            return ~(bit[bits] | bit[bits - 1])
+        return bit[0] if k == bits else bit[bits - k] & ~bit[bits - k - 1]
 
     def clip(self, a: Wire, low: int, high: int) -> Wire:
         interval = self.ranges.clip(a.interval, low, high)

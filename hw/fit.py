@@ -75,6 +75,11 @@ class _CountingOps(IntervalOps):
             self.slices += -(-wide // self.multiplier[0]) * -(-narrow // self.multiplier[1])
         return super().mul(a, b)
 
+    def leak(self, a: Interval, d: Interval, bits: int) -> Interval:
+        """A multiplexer of shifts and a subtraction; no multiplier."""
+        self.operations += 2
+        return IntervalOps().leak(a, d, bits)
+
 
 def _law_work(network: Network, population: Population, multiplier: tuple[int, int]) -> tuple[int, int, int]:
     """Operations, multipliers, and bits of the widest value of a law in a population."""

@@ -100,10 +100,13 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         return out
 
     def _parameter(self, m: Module | _Nowhere, array: IntArray, lane: int, row_at: Mapping[int, Value]) -> Wire:
-        interval = Interval(int(array.min()), int(array.max()))
+        """Constant where all of the lane's neurons share it, else a word per row."""
+        here = [int(i) for i in self.neuron_of[:, lane]]
+        first = next((i for i in here if i >= 0), 0)  # stands for padding, whose results are never read
+        table = [int(array[min(i if i >= 0 else first, len(array) - 1)]) for i in here]
+        interval = Interval(min(table), max(table))
         if interval.low == interval.high:
             return Wire(Const(interval.low, shape_of(interval)), interval, ANY_STAGE)
-        table = [int(array[max(i, 0)]) for i in self.neuron_of[:, lane]]
         made: dict[int, Value] = {}
 
         def at(stage: int) -> Value:
@@ -111,7 +114,7 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 made[stage] = self._row_rom(m, table, interval, row_at.get(stage - 1, Const(0, 1)))
             return made[stage]
 
-        return Wire(Const(0, 1), interval, ANY_STAGE, at)
+        return Wire(Const(0, 1), interval, ANY_STAGE, at, frozenset(table))
 
     def _build(
         self, m: Module | _Nowhere, row_at: Mapping[int, Value], stored: Mapping[str, list[Value]] | None = None

@@ -12,6 +12,7 @@ from apical.hw.design import HardwareOptions, default_options, lanes_of
 from apical.sim import verilated
 from apical.sim.scoreboard import first_divergence, mismatches
 from apical.sw import golden as model
+from apical.sw.data import Labels, accuracies
 from apical.sw.golden import Trace
 from apical.sw.network import Network
 
@@ -24,7 +25,8 @@ class CosimResult:
     """Result of a co-simulation.
 
     :param mismatches: samples in which anything differs.
-    :param accuracy: of the RTL's outputs, 0 to 1; None without labels or decoder.
+    :param accuracy: of the RTL's outputs, 0 to 1, by `Labels.accuracy`; None without labels or decoder.
+    :param accuracy_labelled: the same among what carries a label; None where the labels don't say what does.
     :param lane_utilization: synaptic operations ÷ (cycles x lanes) of the busiest population's busiest projection.
     :param utilization: the same for every projection.
     :param divergence: the first difference in words; None where equal.
@@ -34,6 +36,7 @@ class CosimResult:
     samples: int
     mismatches: int
     accuracy: float | None
+    accuracy_labelled: float | None
     cycles_per_sample: float
     cycles_per_tick: float
     lane_utilization: float
@@ -48,16 +51,6 @@ class CosimResult:
         """The figures, ready for JSON."""
         skip = ("golden", "rtl")
         return {k: v for k, v in vars(self).items() if k not in skip}
-
-
-def accuracy(network: Network, trace: Trace, labels: np.ndarray | None) -> float | None:
-    """Share of samples whose decoded class is the label; None without labels or decoder."""
-    classes = model.decode(network, trace)
-    if labels is None or classes is None:
-        return None
-    if labels.shape != classes.shape:
-        raise ValueError(f"labels: expected shape {list(classes.shape)}, got {list(labels.shape)}")
-    return float((classes == labels).mean())
 
 
 def lane_utilization(network: Network, options: HardwareOptions, trace: Trace) -> dict[str, float]:
@@ -78,7 +71,7 @@ def cosim(
     x: np.ndarray,
     *,
     options: HardwareOptions | None = None,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray | Labels | None = None,
     engine: str = "verilated",
     workers: int = 2,
     states: bool = False,
@@ -88,7 +81,7 @@ def cosim(
     """Run golden and RTL on `x` and compare outputs, every population's values each tick, counters (and states).
 
     :param x: integers, [samples, ticks, inputs].
-    :param labels: classes, [samples].
+    :param labels: classes, [samples] or, for the decoder ``tick``, [samples, ticks].
     :param engine: ``verilated`` (compiled batch) or ``cocotb``.
     :param reuse: take the generated Verilog from the cache where it is there (batch engine only).
     :param progress: called with (samples done, samples) by the RTL engine.
@@ -107,11 +100,13 @@ def cosim(
     divergence = first_divergence(reference, rtl)
     cycles = rtl.cycles or 0
     used = lane_utilization(network, options, rtl)
+    shares = accuracies(model.decode(network, rtl), labels)
     return CosimResult(
         equal=divergence is None,
         samples=rtl.samples,
         mismatches=mismatches(reference, rtl),
-        accuracy=accuracy(network, rtl, labels),
+        accuracy=shares["accuracy"],
+        accuracy_labelled=shares["accuracy_labelled"],
         cycles_per_sample=cycles / rtl.samples,
         cycles_per_tick=cycles / (rtl.samples * np.asarray(x).shape[1]),
         lane_utilization=max(used.values(), default=0.0),

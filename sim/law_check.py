@@ -87,7 +87,12 @@ def check_step(law: Law, examples: int = 200) -> None:
 
     states = mapping({k: f.bounds for k, f in law.states().items()})
     currents = mapping({c: (-(1 << 20), (1 << 20) - 1) for c in law.compartments})
-    params = mapping({k: (p.low, p.high) for k, p in law.parameters().items()})
+    params = st.fixed_dictionaries(
+        {
+            k: st.integers(p.low, p.high) if p.levels is None else st.sampled_from(p.levels)
+            for k, p in law.parameters().items()
+        }
+    )
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(states, currents, params)

@@ -71,6 +71,8 @@ def _parameter(rng: random.Random, numbers: np.random.Generator, spec: Parameter
     values = numbers.integers(low, high + 1, rng.choice((1, size)))
     if rng.random() < 0.2:
         values[0] = rng.choice((spec.low, spec.high))
+    if spec.levels is not None:
+        values = numbers.choice(spec.levels, values.shape)
     return np.asarray(values, np.int64)
 
 

@@ -13,6 +13,7 @@ gt, ge    1 where a > b (a >= b), else 0
 select    a where condition is 1, b where it is 0
 absolute  |a|
 table     values[a - low], a clipped to the table's ends
+leak      floor(a * d / 2**bits), where 2**bits - d is 0 or a power of two: no multiplier
 ========  =====================================================================
 
 Backends: `IntegerOps` (golden), `TrainingOps` (floats that hold integers, straight-through and surrogate
@@ -46,8 +47,12 @@ class Ops(Protocol[V]):
     def absolute(self, a: V) -> V: ...
     def table(self, a: V, values: Sequence[int], low: int) -> V: ...
 
+    def leak(self, a: V, d: V, bits: int) -> V:
+        """By the definition; hardware and the census of operations have forms of their own."""
+        return self.shift(self.mul(a, d), bits)
 
-class IntegerOps:
+
+class IntegerOps(Ops[Tensor]):
     """Integer tensors (int32 or int64, as the width analysis chose): the golden model's backend."""
 
     def __init__(self, dtype: torch.dtype = torch.int64) -> None:
@@ -119,6 +124,24 @@ def round_straight_through(x: Tensor) -> Tensor:
     return out
 
 
+class _Nearest(torch.autograd.Function):
+    """Nearest of the ascending `levels` (the lower one on a tie) forward; identity backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, levels: Tensor) -> Tensor:
+        return levels[torch.bucketize(x, (levels[1:] + levels[:-1]) / 2)]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0], None
+
+
+def nearest_straight_through(x: Tensor, levels: Sequence[int]) -> Tensor:
+    """Nearest of the ascending integers `levels`; the gradient passes unchanged."""
+    out: Tensor = _Nearest.apply(x, torch.tensor(levels).to(x))  # type: ignore[no-untyped-call]
+    return out
+
+
 class _Compare(torch.autograd.Function):
     """Heaviside of `difference` (strict or not) forward, a surrogate's derivative backward."""
 
@@ -134,7 +157,7 @@ class _Compare(torch.autograd.Function):
         return grad_outputs[0] * ctx.surrogate(difference / ctx.width) / ctx.width, None, None, None
 
 
-class TrainingOps:
+class TrainingOps(Ops[Tensor]):
     """Float tensors that hold integers: the backend that trains.
 
     :param width: unit of the surrogate in integer steps; a population passes its threshold, so that the

@@ -144,14 +144,16 @@ def golden(
 ) -> None:
     """Run the golden model: what the network computes, to the last bit, with its counters.
 
-    OUT.npz holds `output` [samples, ticks, outputs], `class` [samples] where the network has a decoder, and
-    `events/POPULATION` [samples, ticks, neurons], the value that each neuron sent (0: nothing).
+    OUT.npz holds `output` [samples, ticks, outputs], `class` where the network has a decoder ([samples], or [samples,
+    ticks] for a class in every tick), and `events/POPULATION` [samples, ticks, neurons], the value that each neuron
+    sent (0: nothing).
     """
     import io
 
     import numpy as np
 
     from apical.sw.bundle import write_file
+    from apical.sw.data import accuracies
     from apical.sw.golden import decode, run
 
     with Reply(as_json) as reply:
@@ -170,7 +172,7 @@ def golden(
             write_file(output, packed.getvalue())
         answer = {
             "samples": trace.samples,
-            "accuracy": common.accuracy(classes, labels),
+            **accuracies(classes, labels),
             "counts": trace.counters,
             "samples_per_second": trace.samples / max(trace.seconds, 1e-9),
         }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from apical.hw.design import HardwareOptions
+    from apical.sw.data import Labels
     from apical.sw.network import IntArray, Network
 
 LIMIT_INPUT = 1 << 34  # bytes of one array in an input file, unpacked: 16 GiB
@@ -116,7 +117,7 @@ def _member(archive: zipfile.ZipFile, name: str, file: str) -> np.ndarray:
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """`x` and, where there are some, `labels` of an input file. Never unpickles.
+    """`x` and, where there are some, `labels` [samples] or [samples, ticks] of an input file. Never unpickles.
 
     :raises CliError: missing, not an `.npz`, without `x`, pickled, or of the wrong type.
     """
@@ -133,7 +134,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             labels = _member(archive, "labels", f"--input {path}") if "labels" in names else None
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise CliError(f"--input {path}: expected an .npz file as numpy.savez writes it: {error}") from None
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != x.shape[:1]):
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape not in (x.shape[:1], x.shape[:2])):
         raise CliError(
             f"--input {path}: labels: expected integers of shape {list(x.shape[:1])}, got {labels.dtype} of shape "
             f"{list(labels.shape)}"
@@ -143,12 +144,13 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 def load_input(
     network: Network, file: Path | None, data: str | None, limit: int | None
-) -> tuple[IntArray, IntArray | None]:
-    """Checked input [samples, ticks, inputs] and labels [samples] from ``--input`` or ``--data``.
+) -> tuple[IntArray, Labels | None]:
+    """Checked input [samples, ticks, inputs] and labels from ``--input`` or ``--data``.
 
     :raises CliError: neither or both given, or a file that can't be used.
     :raises apical.sw.network.NetworkError: values that the network's inputs can't carry.
     """
+    from apical.sw import datasets
     from apical.sw.golden import check_input
 
     if (file is None) == (data is None):
@@ -157,12 +159,11 @@ def load_input(
         x, labels = read_npz(file)
         part = slice(0, limit)
         checked = check_input(network, x[part])
-        return checked, None if labels is None else labels[part].astype("int64")
-    from apical.sw import datasets
+        return checked, None if labels is None else datasets.Labels(labels[part].astype("int64"))
 
     raw = datasets.load(str(data))
     raw = raw if limit is None else raw.first(limit)
-    return check_input(network, datasets.encode(raw, network)), raw.labels
+    return check_input(network, datasets.encode(raw, network)), raw.truth
 
 
 def hardware_options(network: Network, synapse: int, neuron: int, event: int) -> HardwareOptions:
@@ -172,11 +173,6 @@ def hardware_options(network: Network, synapse: int, neuron: int, event: int) ->
     if event & (event - 1):
         raise CliError(f"--event-lanes: expected a power of two, got {event}")
     return default_options(network, synapse_lanes=synapse, neuron_lanes=neuron, event_lanes=event)
-
-
-def accuracy(classes: IntArray | None, labels: IntArray | None) -> float | None:
-    """Share of right classes; None where there are no classes or labels."""
-    return None if classes is None or labels is None else float((classes == labels).mean())
 
 
 @contextmanager

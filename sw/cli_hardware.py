@@ -226,7 +226,7 @@ def report(
             network,
             result,
             raw,
-            labels,
+            None if labels is None else labels.classes,
             utilization=pipeline.area(network, lanes) if area else None,
             provenance=load_recipe(common.find_bundle(bundle)),
         )

@@ -122,6 +122,9 @@ class CountingOps:
     def table(self, a: _Value, values: Sequence[int], low: int) -> _Value:
         return self._one("law_table_read")
 
+    def leak(self, a: _Value, d: _Value, bits: int) -> _Value:
+        return self._one("law_add")
+
 
 def law_of(law: Law) -> dict[str, int]:
     """Operations of one evaluation of a law's `step`: law_add, law_multiply, law_compare, law_table_read."""

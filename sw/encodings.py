@@ -1,24 +1,31 @@
 """Encodings: how raw 8-bit data become events, in integer arithmetic, deterministic.
 
-An encoding is a mapping that a network stores (`Network.encoding`) with a ``kind``. The kinds here work value by
-value, so each is a table [ticks, 256]: the event value that a data value causes in each tick.
+An encoding is a mapping that a network stores (`Network.encoding`) with a ``kind``. Each kind works value by value, so
+it is a table. For still data, [samples, ...], the table is [ticks, 256]: the event value that a data value causes in
+each tick. For sequences, [samples, ticks, ...], it is [256, channels]: what a data value causes in its own tick, on
+neighbouring channels.
 
-==========  =======================================================================================
-kind        options
-==========  =======================================================================================
-``rate``    ``ticks`` T, ``levels`` L <= T (default T): round(L p / 255) spikes, evenly spread
-``graded``  ``bits`` n (default 4), ``ticks`` (default 1): the value's upper n bits, in every tick
-==========  =======================================================================================
+==========  =========  ===================================================================================
+kind        data       options
+==========  =========  ===================================================================================
+``rate``    still      ``ticks`` T, ``levels`` L <= T (default T): round(L p / 255) spikes, evenly spread
+``graded``  still      ``bits`` n (default 4), ``ticks`` (default 1): the value's upper n bits, in every tick
+``events``  sequences  none: the data are the events
+``levels``  sequences  ``levels`` L: with k = round(L p / 255), one spike on channel k - 1 of L, none at k = 0
+==========  =========  ===================================================================================
+
+Every kind takes ``constant: 1``: one channel more, the last, that spikes in every tick (a bias as events).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Encoding = Mapping[str, str | int | float]
 Table = npt.NDArray[np.uint8]
@@ -53,40 +60,96 @@ def _graded(encoding: Encoding) -> Table:
     return np.repeat(np.arange(256)[None] >> (8 - bits), ticks, axis=0).astype(np.uint8)
 
 
+def _events(encoding: Encoding) -> Table:
+    """The value as it is, on one channel."""
+    return np.arange(256, dtype=np.uint8)[:, None]
+
+
+def _levels(encoding: Encoding) -> Table:
+    """A spike on channel k - 1 of L, k = round(L p / 255): each level has a channel of its own."""
+    levels = _option(encoding, "levels", None, 1, 255)
+    k = (2 * np.arange(256) * levels + 255) // 510
+    return np.equal(k[:, None], np.arange(1, levels + 1)).astype(np.uint8)
+
+
 KINDS: dict[str, Callable[[Encoding], Table]] = {"rate": _rate, "graded": _graded}
+SEQUENCE_KINDS: dict[str, Callable[[Encoding], Table]] = {"events": _events, "levels": _levels}
+
+
+def _kind(encoding: Encoding) -> str:
+    kind = encoding.get("kind")
+    if kind not in KINDS and kind not in SEQUENCE_KINDS:
+        raise EncodingError(f"encoding: expected a kind of {sorted(KINDS | SEQUENCE_KINDS)}, got {kind!r}")
+    return str(kind)
 
 
 def table(encoding: Encoding) -> Table:
-    """Event value by tick and data value, [ticks, 256].
+    """Event value by tick and data value, [ticks, 256], or for sequences by data value and channel, [256, channels].
 
     :raises EncodingError: unknown kind, or an option out of range.
     """
-    kind = encoding.get("kind")
-    if kind not in KINDS:
-        raise EncodingError(f"encoding: expected a kind of {sorted(KINDS)}, got {kind!r}")
-    return KINDS[str(kind)](encoding)
+    return (KINDS | SEQUENCE_KINDS)[_kind(encoding)](encoding)
+
+
+def _constant(encoding: Encoding) -> int:
+    return _option(encoding, "constant", 0, 0, 1)
+
+
+def channels(encoding: Encoding, shape: tuple[int, ...]) -> int:
+    """Channels of the events of data with samples of `shape`.
+
+    :raises EncodingError: as `table`; a kind for sequences and samples that aren't [ticks, ...].
+    """
+    if _kind(encoding) in KINDS:
+        return math.prod(shape) + _constant(encoding)
+    if len(shape) < 2:
+        raise EncodingError(
+            f"encoding {encoding['kind']!r}: expected data of shape [samples, ticks, channels], got "
+            f"{['samples', *shape]}"
+        )
+    return math.prod(shape[1:]) * int(table(encoding).shape[1]) + _constant(encoding)
 
 
 def encode(data: np.ndarray, encoding: Encoding) -> npt.NDArray[np.uint8]:
     """Events of 8-bit data [samples, ...]: [samples, ticks, channels], channels in the data's (C) order.
 
-    :raises EncodingError: the data aren't uint8, or the encoding isn't known.
+    :raises EncodingError: the data aren't uint8, or the encoding isn't known or doesn't fit them.
     """
     if data.dtype != np.uint8:
         raise EncodingError(f"encoding: expected data of type uint8, got {data.dtype}")
-    lookup = table(encoding)
-    flat = data.reshape(data.shape[0], -1)
-    return np.stack([row[flat] for row in lookup], axis=1)
+    size, lookup, samples = channels(encoding, data.shape[1:]), table(encoding), len(data)
+    ticks = len(lookup) if encoding["kind"] in KINDS else data.shape[1]
+    out = np.ones((samples, ticks, size), np.uint8)
+    events = out[:, :, : size - _constant(encoding)]
+    if encoding["kind"] in KINDS:
+        flat = data.reshape(samples, -1)
+        for tick, row in enumerate(lookup):
+            events[:, tick] = row[flat]
+    elif encoding["kind"] == "events":  # the table changes nothing
+        events[:] = data.reshape(events.shape)
+    else:
+        events[:] = lookup[data].reshape(events.shape)
+    return out
 
 
 class Encoder:
     """The same for training: tensors of 8-bit values (in any number type) to float events, table built once."""
 
     def __init__(self, encoding: Encoding, device: torch.device | None = None) -> None:
+        self.encoding = dict(encoding)
         self.lookup = torch.from_numpy(table(encoding)).to(device=device, dtype=torch.float32)
 
     def __call__(self, data: Tensor) -> Tensor:
-        """[samples, ...] to [samples, ticks, channels]."""
+        """[samples, ...] to [samples, ticks, channels].
+
+        :raises EncodingError: data that don't fit the encoding.
+        """
+        size, samples = channels(self.encoding, tuple(data.shape[1:])), data.shape[0]
         index = data.reshape(-1).to(torch.int64)
-        out = self.lookup.index_select(1, index).view(len(self.lookup), data.shape[0], -1)
-        return out.transpose(0, 1)
+        if self.encoding["kind"] in KINDS:
+            out = self.lookup.index_select(1, index).view(len(self.lookup), samples, -1).transpose(0, 1)
+        elif self.encoding["kind"] == "events":
+            out = data.to(self.lookup).flatten(2)
+        else:
+            out = self.lookup.index_select(0, index).view(samples, data.shape[1], -1)
+        return nn.functional.pad(out, (0, 1), value=1.0) if size > out.shape[2] else out

@@ -40,6 +40,7 @@ class Parameter:
     :param unit: how training scales it: ``current`` (in accumulator units), ``fraction`` (a factor in [0, 1] with
         `fraction_bits`) or ``integer`` (fixed, not trained).
     :param initial: value before training, in real units (threshold 1.0 = one real threshold).
+    :param complement_power: admits only values v whose complement 2^fraction_bits - v is 0 or a power of two.
     """
 
     low: int
@@ -47,6 +48,28 @@ class Parameter:
     unit: Literal["current", "fraction", "integer"] = "current"
     initial: float = 0.0
     fraction_bits: int = 0
+    complement_power: bool = False
+
+    @property
+    def levels(self) -> tuple[int, ...] | None:
+        """Admitted values in ascending order; None where all from `low` to `high` are."""
+        if not self.complement_power:
+            return None
+        one = 1 << self.fraction_bits
+        return (*(one - (1 << n) for n in reversed(range(self.fraction_bits + 1))), one)
+
+
+Leak = Literal["multiply", "shift"]
+ADDED = {"leak": "multiply"}  # options younger than the first bundles: left out at this default, so identities stay
+
+
+def _decay(bits: int, leak: str, initial: float) -> Parameter:
+    return Parameter(0, 1 << bits, "fraction", initial, bits, leak == "shift")
+
+
+def _leaked(ops: Ops[V], leak: str, a: V, decay: V, bits: int) -> V:
+    """floor(a * decay / 2^bits), by a multiplication or by a shift and a subtraction."""
+    return ops.leak(a, decay, bits) if leak == "shift" else ops.shift(ops.mul(a, decay), bits)
 
 
 class Law:
@@ -74,8 +97,9 @@ class Law:
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
-        """The law's fields, as a bundle stores them."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        """The law's fields, as a bundle stores them; `ADDED` ones only where they differ from their default."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in given.items() if ADDED.get(name) != value}
 
     def __post_init__(self) -> None:
         """Check each option's type and, for literals, its value; subclasses check ranges by `_between`."""
@@ -136,7 +160,8 @@ class Lif(Law):
         v_t &= u - \theta s_t \text{ (subtract), or } v_{reset} \text{ where } s_t = 1 \text{ (value)}
 
     B = `state_bits`, F = `decay_bits`, d = decay in 0..2^F. Order in a tick: decay, integrate, saturate, compare,
-    reset. Source: Gerstner et al., Neuronal Dynamics (2014), section 1.3, forward Euler.
+    reset. With ``leak="shift"`` 2^F - d is 0 or a power of two and the decay costs a shift and a subtraction. Source:
+    Gerstner et al., Neuronal Dynamics (2014), section 1.3, forward Euler.
     """
 
     name: ClassVar[str] = "lif"
@@ -144,6 +169,7 @@ class Lif(Law):
     compare: Literal["gt", "ge"] = "gt"
     state_bits: int = 16
     decay_bits: int = 8
+    leak: Leak = "multiply"
 
     def check(self) -> None:
         self._between("state_bits", 2, 32)
@@ -155,7 +181,7 @@ class Lif(Law):
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(self.state_bits).bounds
         out = {
-            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.9, self.decay_bits),
+            "decay": _decay(self.decay_bits, self.leak, 0.9),
             "threshold": Parameter(0, high, "current", 1.0),
             "bias": Parameter(low, high, "current", 0.0),
         }
@@ -170,7 +196,7 @@ class Lif(Law):
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
         low, high = Format(self.state_bits).bounds
-        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
         current = ops.add(currents["basal"], params["bias"])
         u = ops.clip(ops.add(leaked, current), low, high)
         threshold = params["threshold"]
@@ -192,13 +218,14 @@ class LeakyIntegrator(Law):
         v_t = \mathrm{clip}(\lfloor d\,v_{t-1} / 2^F \rfloor + I_t + b,\ -2^{B-1},\ 2^{B-1}-1), \qquad
         y_t = \lfloor v_t / 2^S \rfloor
 
-    B = `state_bits`, F = `decay_bits`, S = `shift`.
+    B = `state_bits`, F = `decay_bits`, S = `shift`. With ``leak="shift"`` 2^F - d is 0 or a power of two.
     """
 
     name: ClassVar[str] = "leaky_integrator"
     state_bits: int = 20
     decay_bits: int = 8
     shift: int = 0
+    leak: Leak = "multiply"
 
     def check(self) -> None:
         self._between("state_bits", 2, 32)
@@ -210,10 +237,7 @@ class LeakyIntegrator(Law):
 
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(self.state_bits).bounds
-        return {
-            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.95, self.decay_bits),
-            "bias": Parameter(low, high, "current", 0.0),
-        }
+        return {"decay": _decay(self.decay_bits, self.leak, 0.95), "bias": Parameter(low, high, "current", 0.0)}
 
     def value_range(self) -> tuple[int, int]:
         low, high = Format(self.state_bits).bounds
@@ -222,7 +246,7 @@ class LeakyIntegrator(Law):
     def step(
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
-        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
         current = ops.add(currents["basal"], params["bias"])
         v = ops.clip(ops.add(leaked, current), *Format(self.state_bits).bounds)
         return {"v": v}, ops.shift(v, self.shift)
@@ -292,10 +316,8 @@ class TwoPoint(Law):
 
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(24).bounds
-        return {
-            "bias_basal": Parameter(low, high, "current", 0.0),
-            "bias_apical": Parameter(low, high, "current", -0.25),
-        }
+        spec = {"bias_basal": 0.0, "bias_apical": -0.25}
+        return {name: Parameter(low, high, "current", initial) for name, initial in spec.items()}
 
     def value_range(self) -> tuple[int, int]:
         return 0, min(6 << self.value_fraction_bits, (1 << self.value_bits) - 1)
@@ -306,8 +328,7 @@ class TwoPoint(Law):
         one = 1 << self.fraction_bits
         basal = ops.shift(ops.add(currents["basal"], params["bias_basal"]), self.shift)
         apical = ops.shift(ops.add(currents["apical"], params["bias_apical"]), self.shift)
-        r = ops.clip(basal, -one, 8 * one - 1)
-        c = ops.clip(apical, -8 * one, 8 * one - 1)
+        r, c = ops.clip(basal, -one, 8 * one - 1), ops.clip(apical, -8 * one, 8 * one - 1)
         drive = ops.add(ops.mul(r, r), ops.mul(r, 2 * one))
         context = ops.mul(c, ops.add(ops.absolute(r), one))
         m = ops.shift(ops.add(drive, context), 2 * self.fraction_bits - self.value_fraction_bits)
@@ -326,10 +347,11 @@ class AdaptiveLif(Law):
         s_t &= [u_t > \theta_t], \qquad
         y_t = s_t \text{ (spike), or } \lfloor u_t / 2^S \rfloor \text{ (membrane)}
 
-    B = `state_bits`, F = `decay_bits`, S = `shift`; y is what `sends` says; ρ = `adaptation_decay` and α = `decay` in 0..2^F, θ0 = `threshold`, k =
-    `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence 3, 2021) has a = β η, so k =
-    β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and reset by the last tick's
-    spike, compare. As a read-out the published ECG net compares the membranes of such cells: ``sends="membrane"``.
+    B = `state_bits`, F = `decay_bits`, S = `shift`; y is what `sends` says; ρ = `adaptation_decay` and α = `decay` in
+    0..2^F, θ0 = `threshold`, k = `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence
+    3, 2021) has a = β η, so k = β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and
+    reset by the last tick's spike, compare. As a read-out the published ECG net compares the membranes of such cells:
+    ``sends="membrane"``. With ``leak="shift"`` 2^F - ρ and 2^F - α are 0 or powers of two.
     """
 
     name: ClassVar[str] = "adaptive_lif"
@@ -337,6 +359,7 @@ class AdaptiveLif(Law):
     decay_bits: int = 10
     sends: Literal["spike", "membrane"] = "spike"
     shift: int = 0
+    leak: Leak = "multiply"
 
     def check(self) -> None:
         self._between("state_bits", 2, 32)
@@ -349,8 +372,8 @@ class AdaptiveLif(Law):
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(self.state_bits).bounds
         return {
-            "decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.9, self.decay_bits),
-            "adaptation_decay": Parameter(0, 1 << self.decay_bits, "fraction", 0.98, self.decay_bits),
+            "decay": _decay(self.decay_bits, self.leak, 0.9),
+            "adaptation_decay": _decay(self.decay_bits, self.leak, 0.98),
             "threshold": Parameter(0, high, "current", 1.0),
             "adaptation": Parameter(0, high, "current", 0.036),
             "bias": Parameter(low, high, "current", 0.0),
@@ -364,10 +387,10 @@ class AdaptiveLif(Law):
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
         low, high = Format(self.state_bits).bounds
-        relaxed = ops.shift(ops.mul(state["a"], params["adaptation_decay"]), self.decay_bits)
+        relaxed = _leaked(ops, self.leak, state["a"], params["adaptation_decay"], self.decay_bits)
         a = ops.clip(ops.add(relaxed, ops.select(state["s"], params["adaptation"], 0)), 0, high)
         threshold = ops.add(params["threshold"], a)
-        leaked = ops.shift(ops.mul(state["v"], params["decay"]), self.decay_bits)
+        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
         current = ops.add(currents["basal"], params["bias"])
         driven = ops.add(leaked, current)
         v = ops.clip(ops.sub(driven, ops.select(state["s"], threshold, 0)), low, high)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from apical.sw import network as graph
-from apical.sw.arithmetic import TrainingOps, round_straight_through
+from apical.sw.arithmetic import TrainingOps, nearest_straight_through, round_straight_through
 from apical.sw.laws import Format, Law, Parameter
 from apical.sw.network import IntArray, Network, NetworkError
 from apical.sw.ranges import Interval, analyse
@@ -113,7 +113,8 @@ class Population(nn.Module):
             latent = torch.sigmoid(latent) * float(1 << spec.fraction_bits)
         elif spec.unit == "current":
             latent = latent * self.scale
-        return round_straight_through(latent.clamp(spec.low, spec.high))
+        latent = latent.clamp(spec.low, spec.high)
+        return round_straight_through(latent) if spec.levels is None else nearest_straight_through(latent, spec.levels)
 
     def start(self, samples: int) -> dict[str, Tensor]:
         """States before the first tick, each [samples, size]."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from apical.sw.arithmetic import Ops
+
 if TYPE_CHECKING:
     from apical.sw.laws import Law
 
@@ -42,7 +44,7 @@ class Interval:
 
 
 @dataclass
-class IntervalOps:
+class IntervalOps(Ops[Interval]):
     """The ops protocol on intervals; `magnitude` collects the largest |intermediate| seen."""
 
     magnitude: int = 0

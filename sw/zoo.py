@@ -51,20 +51,28 @@ def describe(name: str) -> dict[str, str | int | float | bool]:
     return bundle.load_recipe(path(name))
 
 
-def accuracy(network: Network, data: Data, *, batch: int = 1000) -> float:
-    """Share of samples that the golden model classifies rightly.
+def accuracies(network: Network, data: Data, *, batch: int = 100_000) -> dict[str, float]:
+    """What the golden model gets right: ``accuracy``, and ``accuracy_labelled`` where the data say what has a label.
 
+    :param batch: ticks of all samples together that run at once.
     :raises DataError: the network has no decoder, or doesn't fit the data.
     """
     if network.decoder is None:
         raise DataError(f"network {network.name!r}: has no decoder, so no accuracy")
-    right = 0
-    for start in range(0, len(data), batch):
-        stop = min(start + batch, len(data))
-        part = Data(data.images[start:stop], data.labels[start:stop], data.index[start:stop], data.name, data.split)
-        classes = golden.decode(network, golden.run(network, datasets.encode(part, network)))
-        right += int(np.count_nonzero(classes == part.labels))
-    return right / len(data)
+    ticks = datasets.encode(data.first(1), network).shape[1]
+    classes = []
+    for start in range(0, len(data), size := min(max(batch // ticks, 1), 1000)):
+        x = datasets.encode(data.rows(slice(start, start + size)), network)
+        found = golden.decode(network, golden.run(network, x))
+        assert found is not None
+        classes.append(found)
+    got = np.concatenate(classes)
+    return {name: share for name, share in datasets.accuracies(got, data.truth).items() if share is not None}
+
+
+def accuracy(network: Network, data: Data, *, batch: int = 100_000) -> float:
+    """Share of right classes among those that count, as `accuracies`."""
+    return accuracies(network, data, batch=batch)["accuracy"]
 
 
 def recipe_of(name: str) -> Recipe:
@@ -79,11 +87,7 @@ def recipe_of(name: str) -> Recipe:
 
 def _split(data: Data, last: int) -> tuple[Data, Data]:
     """All but the last samples, and the last ones."""
-
-    def part(kept: slice) -> Data:
-        return Data(data.images[kept], data.labels[kept], data.index[kept], data.name, data.split)
-
-    return part(slice(0, -last)), part(slice(-last, None))
+    return data.rows(slice(0, -last)), data.rows(slice(-last, None))
 
 
 def train(
@@ -132,9 +136,9 @@ def train(
         "epochs": settings.epochs,
         "best_epoch": fitted.epoch,
         "training_seconds": round(time.perf_counter() - began),
-        "validation_accuracy": round(accuracy(network, judged), 5),
     }
-    for split in tests:
-        facts[f"{split}_accuracy"] = round(accuracy(network, datasets.load(f"{recipe.test}:{split}")), 5)
+    parts = {"validation": judged, **{split: datasets.load(f"{recipe.test}:{split}") for split in tests}}
+    for split, part in parts.items():
+        facts |= {f"{split}_{name}": round(share, 5) for name, share in accuracies(network, part).items()}
     bundle.save(network, out, facts)
     return network

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from amaranth.back import rtlil
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 from hypothesis import given, settings
@@ -110,6 +111,38 @@ def test_constant_factors_of_two_powers_need_no_multiplier(factor: int, multipli
     a = Wire(Signal(8), Interval(0, 255), 0)
     product = AmaranthOps(m).mul(a, constant(factor))
     assert (product.stage == 2) == multiplier  # a multiplier takes two stages, a shift none, one add or subtract one
+
+
+@pytest.mark.parametrize("factors", [(15,), (16,), (0, 8), (12, 15, 16), (0, 8, 12, 14, 15, 16)], ids=str)
+@pytest.mark.parametrize("bounds", [(-37, 90), (0, 63), (-256, 255)], ids=str)
+def test_a_leak_by_shifts_is_the_floored_product_without_a_multiplier(
+    factors: tuple[int, ...], bounds: tuple[int, int]
+) -> None:
+    m = Module()
+    interval, ranges = Interval(*bounds), Interval(min(factors), max(factors))
+    a, d = Signal(shape_of(interval)), Signal(shape_of(ranges))
+    made = AmaranthOps(m).leak(Wire(a, interval, 0), Wire(d, ranges, 0, values=frozenset(factors)), 4)
+    out = Signal(shape_of(made.interval))
+    m.d.comb += out.eq(made.value)
+    m.d.sync += Signal().eq(1)
+    assert "$mul" not in rtlil.convert(m, ports=[a, d, out])
+    wrong = []
+
+    async def bench(ctx: Any) -> None:
+        for v in range(bounds[0], bounds[1] + 1):
+            for factor in factors:
+                ctx.set(a, v)
+                ctx.set(d, factor)
+                await ctx.tick().repeat(max(made.stage, 1))
+                if ctx.get(out) != v * factor // 16:
+                    wrong.append((v, factor, ctx.get(out)))
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert wrong == []
+    assert made.stage == (0 if factors == (16,) else 1 if len(factors) <= 2 else 2)
 
 
 def test_shape_is_the_narrowest() -> None:

@@ -32,6 +32,12 @@ CURRENTS: dict[str, list[list[int]]] = {
     "to basal": [[7, 0, -20, -4, 100, 2, 3]],
     "to apical": [[6, 0, 40, 9, -100, -3, 127]],
     "to adaptive": [[12, 30, 5, 40, -127, 10, -100]],
+    "to shifted": [
+        [25, 1, -40, -6, 0, 0, 127],
+        [25, 1, -40, -6, 0, 0, 127],
+        [25, 1, -40, -6, 0, 0, 127],
+        [25, 1, -40, -6, 0, 0, 127],
+    ],
     "spikes": [
         [1, 0, 0, 1, 0, 0, 1],
         [0, 1, 0, 1, 0, 0, 0],
@@ -70,6 +76,16 @@ EXPECTED: dict[tuple[str, str, int], list[int]] = {
     ("adaptive", "a", 0): [0, 6, 9, 4, 8, 4, 2],
     ("adaptive", "v", 0): [12, 23, 3, 42, -114, -76, -128],
     ("adaptive", "value", 0): [1, 1, 0, 1, 0, 0, 0],
+    # 7 bits, F = 3, threshold 63 (never passed), decays 7/8, 6/8, 8/8 and 0:
+    # 25; ⌊175/8⌋+1 = 22; ⌊154/8⌋-40 = -21; ⌊-147/8⌋-6 = -25; ⌊-175/8⌋ = -22; ⌊-154/8⌋ = -20; ⌊-140/8⌋+127 = 109 -> 63.
+    ("shifted", "v", 0): [25, 22, -21, -25, -22, -20, 63],
+    # 25; ⌊150/8⌋+1 = 19; ⌊114/8⌋-40 = -26; ⌊-156/8⌋-6 = -26; ⌊-156/8⌋ = -20; ⌊-120/8⌋ = -15; ⌊-90/8⌋+127 = 115 -> 63.
+    ("shifted", "v", 1): [25, 19, -26, -26, -20, -15, 63],
+    # 25; 26; -14; -20; -20; -20; 107 -> 63.
+    ("shifted", "v", 2): [25, 26, -14, -20, -20, -20, 63],
+    # No memory at all.
+    ("shifted", "v", 3): [25, 1, -40, -6, 0, 0, 63],
+    ("shifted", "value", 3): [0, 0, 0, 0, 0, 0, 0],
     # Spikes weigh 1 and 2 at once, 10 and 20 two ticks later.
     ("delayed", "value", 0): [1, 2, 10, 23, 0, 30, 1],
 }
@@ -85,6 +101,7 @@ def network() -> Network:
     lif_params = {"decay": ints(3), "threshold": ints(20), "bias": ints(1)}
     reset_params = {"decay": ints(4, 2), "threshold": ints(5, 0), "bias": ints(0), "v_reset": ints(-3, 7)}
     adaptive_params = {"threshold": ints(10), "adaptation": ints(6), "decay": ints(3), "adaptation_decay": ints(2)}
+    shifted_params = {"decay": ints(7, 6, 8, 0), "threshold": ints(63), "bias": ints(0)}
     populations = (
         Population("lif", 2, Lif(state_bits=8, decay_bits=2), lif_params),
         Population("reset lif", 2, Lif("value", "ge", 5, 2), reset_params, {"v": ints(2)}),
@@ -92,6 +109,7 @@ def network() -> Network:
         Population("relu", 1, Relu(value_bits=4, shift=3), {"bias": ints(5)}),
         Population("two point", 1, TwoPoint(5, 2, 2, 1), {"bias_basal": ints(1), "bias_apical": ints(-2)}),
         Population("adaptive", 1, AdaptiveLif(8, 2), {**adaptive_params, "bias": ints(0)}),
+        Population("shifted", 4, Lif("subtract", "gt", 7, 3, "shift"), shifted_params),
         Population("delayed", 1, Relu(value_bits=8, shift=0), {"bias": ints(0)}),
     )
     onto = {
@@ -102,6 +120,7 @@ def network() -> Network:
         "to basal": ("two point", "basal"),
         "to apical": ("two point", "apical"),
         "to adaptive": ("adaptive", "basal"),
+        "to shifted": ("shifted", "basal"),
     }
     projections = [
         Projection(source, source, target, np.eye(len(CURRENTS[source]), dtype=np.int64), compartment)

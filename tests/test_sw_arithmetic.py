@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apical.sw.arithmetic import IntegerOps, TrainingOps, round_straight_through
+from apical.sw.arithmetic import IntegerOps, TrainingOps, nearest_straight_through, round_straight_through
 
 SMALL = st.integers(-(2**20), 2**20)
 TABLE = (3, -1, 4, 1, -5, 9)
@@ -27,6 +27,10 @@ CASES: dict[str, tuple[Callable[[Any, Any, Any], Any], Callable[[int, int], int]
     "select": (lambda o, a, b: o.select(o.gt(a, b), a, b), lambda a, b: max(a, b)),
     "absolute": (lambda o, a, b: o.absolute(a), lambda a, b: abs(a)),
     "table": (lambda o, a, b: o.table(a, TABLE, -2), lambda a, b: TABLE[max(0, min(5, a + 2))]),
+    "leak": (
+        lambda o, a, b: o.leak(a, o.add(o.select(o.gt(b, 0), 7, 6), 0 * a), 3),
+        lambda a, b: (a * (6 + (b > 0))) // 8,
+    ),
     "constant first": (lambda o, a, b: o.sub(7, a), lambda a, b: 7 - a),
 }
 
@@ -67,6 +71,20 @@ def test_gradient_of_a_compare_is_the_surrogate(at: float, slope: float) -> None
 
 def test_gradient_of_a_round_is_one() -> None:
     assert gradient(round_straight_through, 2.3) == 1
+
+
+def test_gradient_of_a_leak_is_that_of_the_product() -> None:
+    """floor(v d / 16): d / 16 for the value, v / 16 for the decay."""
+    ops, fixed = TrainingOps(), torch.tensor([14.0], dtype=torch.float64)
+    assert gradient(lambda v: ops.leak(v, fixed, 4), -13.0) == 14 / 16
+    assert gradient(lambda d: ops.leak(fixed, d, 4), 12.0) == 14 / 16
+
+
+@pytest.mark.parametrize(("x", "level"), [(-3.0, 0), (3.9, 0), (4.1, 8), (10.0, 8), (10.1, 12), (13.1, 14), (99.0, 16)])
+def test_the_nearest_level_is_taken_and_the_gradient_is_one(x: float, level: int) -> None:
+    levels = (0, 8, 12, 14, 15, 16)
+    assert nearest_straight_through(torch.tensor([x]), levels).item() == level
+    assert gradient(lambda t: nearest_straight_through(t, levels), x) == 1
 
 
 def test_gradient_of_a_table_is_the_slope_of_its_neighbours() -> None:

@@ -99,7 +99,7 @@ def test_the_sample_is_a_part_of_the_data_set() -> None:
 
 
 def test_unknown_names_and_splits_are_refused() -> None:
-    with pytest.raises(DataError, match=r"expected one of \['mnist', 'two-view-digits'\], got 'nist'"):
+    with pytest.raises(DataError, match=r"expected one of \['ecg-qtdb', 'mnist', 'two-view-digits'\], got 'nist'"):
         datasets.load("nist:test")
     with pytest.raises(DataError, match=r"data set mnist: expected a split of .*got 'tset'"):
         datasets.load("mnist:tset")
@@ -157,7 +157,7 @@ def test_training_encodes_like_the_loader(encoding: dict[str, str | int | float]
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        ({"kind": "morse"}, r"expected a kind of \['graded', 'rate'\], got 'morse'"),
+        ({"kind": "morse"}, r"expected a kind of \['events', 'graded', 'levels', 'rate'\], got 'morse'"),
         ({"kind": "rate"}, "ticks: expected 1 to 1024, got None"),
         ({"kind": "rate", "ticks": 8, "levels": 9}, "levels: expected 1 to 8, got 9"),
         ({"kind": "graded", "bits": 4.5}, "bits: expected 1 to 8, got 4.5"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apical.sw.arithmetic import IntegerOps, TrainingOps
-from apical.sw.laws import LAWS, Law, LeakyIntegrator, Lif, Relu, TwoPoint, make_law, register
+from apical.sw.laws import LAWS, AdaptiveLif, Law, LeakyIntegrator, Lif, Relu, TwoPoint, make_law, register
 
 
 def tick(
@@ -86,18 +86,23 @@ def test_two_point_by_hand(r: float, c: float, y: float) -> None:
     assert tick(law, {}, currents, {"bias_basal": 0, "bias_apical": 0}) == ({}, int(y * 32))
 
 
-@pytest.mark.parametrize("name", sorted(LAWS))
+SHIFTS = [law(leak="shift") for law in (Lif, LeakyIntegrator, AdaptiveLif)]
+
+
+@pytest.mark.parametrize("law", [*(LAWS[name]() for name in sorted(LAWS)), *SHIFTS], ids=str)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_training_computes_what_golden_computes(name: str, data: st.DataObject) -> None:
-    law = LAWS[name]()
+def test_training_computes_what_golden_computes(law: Law, data: st.DataObject) -> None:
 
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
 
     state = {k: draw(*f.bounds) for k, f in law.states().items()}
     currents = {c: draw(-(2**15), 2**15) for c in law.compartments}
-    params = {k: draw(p.low, p.high) for k, p in law.parameters().items()}
+    params = {
+        k: draw(p.low, p.high) if p.levels is None else data.draw(st.sampled_from(p.levels))
+        for k, p in law.parameters().items()
+    }
     expected_state, expected = tick(law, state, currents, params)
 
     def floats(values: dict[str, int]) -> dict[str, torch.Tensor]:
@@ -108,6 +113,24 @@ def test_training_computes_what_golden_computes(name: str, data: st.DataObject) 
     assert float(value) == expected
     low, high = law.value_range()
     assert low <= expected <= high
+
+
+def test_decays_of_one_shift_are_one_minus_a_power_of_two() -> None:
+    decay = LeakyIntegrator(decay_bits=4, leak="shift").parameters()["decay"]
+    assert decay.levels == (0, 8, 12, 14, 15, 16)
+    assert LeakyIntegrator(decay_bits=4).parameters()["decay"].levels is None
+
+
+def test_a_shift_leak_equals_the_multiplied_one_on_its_levels() -> None:
+    params = {**LIF, "decay": 224}  # 256 - 32
+    for v in (-1000, -33, -32, -1, 0, 1, 31, 32, 90):
+        assert tick(Lif(leak="shift"), {"v": v}, {"basal": 3}, params) == tick(Lif(), {"v": v}, {"basal": 3}, params)
+    assert tick(Lif(leak="shift"), {"v": -33}, {"basal": 0}, {**params, "bias": 0}) == ({"v": -29}, 0)  # -28.875
+
+
+def test_an_added_option_is_stored_only_where_it_differs() -> None:
+    assert "leak" not in Lif().options()
+    assert Lif(leak="shift").options()["leak"] == "shift"
 
 
 def test_an_unknown_law_is_named() -> None:

@@ -224,3 +224,13 @@ def test_errors_name_what_is_wrong() -> None:
     model = Model([pixels], [point], [Dense(pixels, point)])
     with pytest.raises(ValueError, match=r"expected shape \[batch, ticks, 4\], got \[2, 3, 5\]"):
         model(torch.zeros(2, 3, 5))
+
+
+def test_decays_by_shifts_take_the_nearest_level_and_train() -> None:
+    cells = Population("a", 3, Lif(decay_bits=4, leak="shift"))
+    cells.latent["decay"].data = torch.logit(torch.tensor([0.80, 0.86, 0.99]))  # 12.8, 13.8, 15.8 of 16
+    decay = cells.parameter("decay")
+    assert decay.tolist() == [12.0, 14.0, 16.0]
+    decay.sum().backward()  # type: ignore[no-untyped-call]
+    assert bool((cells.latent["decay"].grad != 0).all())
+    assert cells.export().params["decay"].tolist() == [12, 14, 16]

@@ -57,7 +57,10 @@ CHAIN = (wire("p", "in", "a"), wire("q", "a", "b"))
         (lambda: two_cells(*CHAIN, outputs=("c",)), r"output 'c': no such population; has \['a', 'b'\]"),
         (lambda: two_cells(*CHAIN, outputs=()), "network 'network': expected at least one of outputs, got none"),
         (lambda: two_cells(*CHAIN, outputs=("b", "b")), "outputs: a name comes twice"),
-        (lambda: two_cells(*CHAIN, decoder="mean"), r"decoder: expected one of \('sum', 'last', 'rate'\) or none"),
+        (
+            lambda: two_cells(*CHAIN, decoder="mean"),
+            r"decoder: expected one of \('sum', 'last', 'rate', 'tick'\) or none",
+        ),
         (lambda: two_cells(*CHAIN, wire("p", "in", "b")), "projection 'p': the name comes twice"),
         (lambda: two_cells(*CHAIN, wire("r", "c", "b")), "projection 'r': no node 'c'; has"),
         (lambda: two_cells(*CHAIN, wire("r", "a", "in")), "projection 'r': its target 'in' is an input"),
