@@ -91,6 +91,12 @@ class Population:
             raise NetworkError(f"{where}: expected parameters {sorted(specs)}, got {sorted(self.params)}")
         bounds = {name: (spec.low, spec.high) for name, spec in specs.items()}
         object.__setattr__(self, "params", self._checked(self.params, bounds, "parameter"))
+        for name, spec in specs.items():
+            if spec.levels is not None and not (fits := np.isin(self.params[name], spec.levels)).all():
+                raise NetworkError(
+                    f"{where}, parameter {name!r}: expected values v where {1 << spec.fraction_bits} - v is 0 or a "
+                    f"power of two, got {self.params[name][~fits][0]}"
+                )
         bounds = {name: fmt.bounds for name, fmt in self.law.states().items()}
         if unknown := sorted(set(self.initial) - set(bounds)):
             raise NetworkError(f"{where}: unknown state {unknown[0]!r} among the start states; has {sorted(bounds)}")

@@ -46,6 +46,10 @@ CHAIN = (wire("p", "in", "a"), wire("q", "a", "b"))
             r"'a': expected parameters \['bias', 'decay', 'threshold'\], got",
         ),
         (lambda: cell(decay=ints(257)), "population 'a', parameter 'decay': expected 0 to 256, got 257"),
+        (
+            lambda: Population("a", 2, Lif(leak="shift"), dict(cell(decay=ints(252, 250)).params)),
+            r"'a', parameter 'decay': expected values v where 256 - v is 0 or a power of two, got 250",
+        ),
         (lambda: cell(decay=ints(1, 2, 3)), r"parameter 'decay': expected shape \(1,\) or \(2,\), got \(3,\)"),
         (lambda: cell(decay=np.array([0.5])), "parameter 'decay': expected integers, got float64"),
         (lambda: replace(cell(), initial={"w": ints(0)}), r"unknown state 'w' among the start states; has \['v'\]"),
