@@ -1,0 +1,145 @@
+"""Streams: how they are cut makes no difference, their state goes on, can be kept in a file, and is checked."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apical.sim.random_networks import random_network, random_x
+from apical.sw import golden
+from apical.sw.laws import AdaptiveLif, Lif
+from apical.sw.network import Input, IntArray, Network, NetworkError, Population, Projection
+from apical.sw.streaming import Stream, StreamError
+
+
+def monitor_network(seed: int = 0, decoder: str = "tick") -> Network:
+    """The shape of the ECG monitor, 4 inputs, 36 recurrent LIF cells, 6 adaptive read-outs, with random weights."""
+    numbers = np.random.default_rng(seed)
+    hidden = {
+        "decay": numbers.integers(800, 1024, 36),
+        "threshold": np.array([200]),
+        "bias": numbers.integers(-2, 9, 36),
+    }
+    hidden_law, read_law = Lif(decay_bits=10), AdaptiveLif(sends="membrane", shift=2)
+    specs = read_law.parameters()
+    read = {k: np.array([min(max(int(s.initial * (1 << s.fraction_bits)), s.low), s.high)]) for k, s in specs.items()}
+    return Network(
+        (Input("leads", 4),),
+        (
+            Population("hidden", 36, hidden_law, hidden, {"v": numbers.integers(-50, 50, 36)}),
+            Population("read", 6, read_law, read),
+        ),
+        (
+            Projection("in", "leads", "hidden", numbers.integers(-128, 128, (36, 4))),
+            Projection("back", "hidden", "hidden", numbers.integers(-40, 40, (36, 36)), delay=1),
+            Projection("out", "hidden", "read", numbers.integers(-60, 60, (6, 36))),
+        ),
+        ("read",),
+        decoder=decoder,
+    )
+
+
+def joined(network: Network, trace: golden.Trace) -> IntArray:
+    return np.concatenate([trace.outputs[o][0] for o in network.outputs], axis=1).astype(np.int64)
+
+
+def spikes(ticks: int, seed: int = 0) -> IntArray:
+    return (np.random.default_rng(seed).random((ticks, 4)) < 0.2).astype(np.int64)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 40), max_size=6))
+def test_how_a_stream_is_cut_makes_no_difference(seed: int, cuts: list[int]) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng)
+    x = random_x(rng, network, 1, 40)[0]
+    stream, whole = Stream(network), golden.run(network, x[None])
+    parts = np.split(x, sorted(cuts))
+    np.testing.assert_array_equal(np.concatenate([stream.push(part) for part in parts]), joined(network, whole))
+    assert stream.counters == whole.counters
+    assert stream.ticks == 40
+
+
+def test_the_state_goes_on_over_pushes_and_reset_begins_anew() -> None:
+    network, x = monitor_network(), spikes(50)
+    stream = Stream(network)
+    first, second = stream.push(x), stream.push(x)
+    assert not np.array_equal(first, second)
+    stream.reset()
+    assert stream.ticks == 0 and not any(stream.counters.values())
+    np.testing.assert_array_equal(stream.push(x), first)
+
+
+def test_classes_are_those_of_the_decoder_in_every_tick() -> None:
+    network, x = monitor_network(), spikes(300)
+    stream = Stream(network)
+    classes = stream.classes(stream.push(x))
+    assert classes is not None
+    np.testing.assert_array_equal(classes, golden.decode(network, golden.run(network, x[None]))[0])  # type: ignore[index]
+    assert len(np.unique(classes)) > 1
+    other = monitor_network(decoder="last")
+    assert Stream(other).classes(Stream(other).push(x)) is None
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), cut=st.integers(0, 20))
+def test_a_saved_stream_goes_on_in_another_process(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int
+) -> None:
+    rng = random.Random(seed)
+    network = random_network(rng)
+    x = random_x(rng, network, 1, 20)[0]
+    path = tmp_path_factory.mktemp("state") / "state.npz"
+    whole, first, second = Stream(network), Stream(network), Stream(network)
+    expected = whole.push(x)[cut:]
+    first.push(x[:cut])
+    first.save(path)
+    second.restore(path)
+    np.testing.assert_array_equal(second.push(x[cut:]), expected)
+    assert (second.ticks, second.counters) == (whole.ticks, whole.counters)
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    Stream(monitor_network(0)).save(tmp_path / "state.npz")
+    with pytest.raises(StreamError, match=r"expected the state of network [0-9a-f]{16}, got that of '[0-9a-f]{16}'$"):
+        Stream(monitor_network(1)).restore(tmp_path / "state.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("state0_v", np.full(36, 1 << 40), r"state0_v: expected -\d+ to \d+, got 1099511627776$"),
+        ("state0_v", np.zeros(35, int), r"state0_v: expected integers of shape \[36\], got int64 of shape \[35\]$"),
+        ("past1", np.full((1, 36), 2), r"past1: expected 0 to 1, got 2$"),
+        ("counts", None, r"counts: expected integers of shape \[8\], got none$"),
+        ("state0_v", np.array([None] * 36), r"expected a stream's state, as `Stream.save` writes it"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_the_stream_stays(
+    tmp_path: Path, name: str, value: np.ndarray | None, message: str
+) -> None:
+    stream, x = Stream(monitor_network()), spikes(20)
+    stream.save(tmp_path / "good.npz")
+    arrays = dict(np.load(tmp_path / "good.npz"))
+    arrays.pop(name)
+    np.savez(tmp_path / "bad.npz", **(arrays if value is None else {**arrays, name: value}))
+    stream.push(x)
+    with pytest.raises(StreamError, match=message):
+        stream.restore(tmp_path / "bad.npz")
+    other = Stream(monitor_network())
+    other.push(x)
+    np.testing.assert_array_equal(stream.push(x), other.push(x))
+
+
+def test_events_that_do_not_fit_are_refused() -> None:
+    stream = Stream(monitor_network())
+    with pytest.raises(NetworkError, match=r"^events: expected shape \[ticks, 4\], got \[1, 2, 4\]$"):
+        stream.push(np.zeros((1, 2, 4), int))
+    with pytest.raises(NetworkError, match=r"^input 'leads': expected values 0 to 1, got 2 at sample 0, tick 1"):
+        stream.push(np.array([[0, 0, 0, 0], [0, 2, 0, 0]]))
+    assert stream.ticks == 0
