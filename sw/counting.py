@@ -79,7 +79,8 @@ class _Value:
 class CountingOps:
     """The ops protocol as a census: counts operations, computes nothing.
 
-    Shifts, selects and multiplications by a constant power of two are wires and multiplexers and count as nothing.
+    Shifts, selects and multiplications by a constant power of two are wires and multiplexers and count as nothing; a
+    `leak` is a subtraction of the shifted value.
     """
 
     counts: dict[str, int] = field(
@@ -170,44 +171,75 @@ def update_law(counts: dict[str, int], law: Law, updates: int) -> None:
         counts[kind] += updates * each
 
 
-def counts_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, int]:
-    """Work of one population with its incoming projections; docs/reference/energy.md gives it as equations.
+PARTS = {
+    "synapses": "events on their way into accumulators: weights, additions, accumulators",
+    "updates": "neurons once per tick: the law's operations, its states and parameters, reading and clearing sums",
+    "events": "events received and sent",
+}
+"""Parts of a population's work; every kind's counts are their sum."""
 
-    :param counters: as in `apical.sw.golden.Trace`; learning and off-chip counters are optional.
-    :raises KeyError: a counter is missing.
-    """
+
+def synapses_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, int]:
+    """Work of a population's incoming projections; without that of receiving an input's events."""
     out = no_counts()
     accumulator = {c: bits_of(i) for c, i in network.currents(population).items()}
-    received: dict[str, int] = {}
     for p in network.incoming(population.name):
-        source = network.nodes[p.source]
-        events = counters[f"projection {p.name}: events"]
-        operations = events * population.size
+        operations = counters[f"projection {p.name}: events"] * population.size
         out["synaptic_operation"] += operations
         move(out, "weight_read", operations, p.weight_bits)
         out["add"] += operations
-        if source.value_range != (0, 1):
+        if network.nodes[p.source].value_range != (0, 1):
             out["multiply"] += operations
         move(out, "accumulator_read", operations, accumulator[p.compartment])
         move(out, "accumulator_write", operations, accumulator[p.compartment])
-        if p.source in {i.name for i in network.inputs} and _counts_input(network, p.name, p.source, counters):
-            received[p.source] = events
         move(out, "weight_write", counters.get(f"projection {p.name}: weight writes", 0), p.weight_bits)
         move(out, "off_chip_word", counters.get(f"projection {p.name}: off-chip words", 0), p.weight_bits)
-    out["event_received"] = sum(received.values())
+    return out
+
+
+def updates_of(
+    network: Network, population: Population, counters: Mapping[str, int], law: Law | None = None
+) -> dict[str, int]:
+    """Work of a population's neuron updates.
+
+    :param law: evaluated in place of the population's own, as where another form of it is to be priced.
+    """
+    out = no_counts()
     updates = counters[f"population {population.name}: updates"]
-    for bits in accumulator.values():  # the law reads each compartment's sum and clears it
-        move(out, "accumulator_read", updates, bits)
-        move(out, "accumulator_write", updates, bits)
-    update_law(out, population.law, updates)
+    for interval in network.currents(population).values():  # the law reads each compartment's sum and clears it
+        move(out, "accumulator_read", updates, bits_of(interval))
+        move(out, "accumulator_write", updates, bits_of(interval))
+    update_law(out, law or population.law, updates)
     for fmt in population.law.states().values():
         move(out, "state_read", updates, fmt.bits)
         move(out, "state_write", updates, fmt.bits)
     for array in population.params.values():
         if array.shape[0] > 1:  # a shared one is a constant
             move(out, "parameter_read", updates, bits_of(Interval(int(array.min()), int(array.max()))))
+    return out
+
+
+def _events_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, int]:
+    out = no_counts()
+    inputs = {i.name for i in network.inputs}
+    for p in network.incoming(population.name):
+        if p.source in inputs and _counts_input(network, p.name, p.source, counters):
+            out["event_received"] += counters[f"projection {p.name}: events"]
     out["event_sent"] = counters[f"population {population.name}: events"]
     return out
+
+
+def parts_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Work of one population with its incoming projections, by part; docs/reference/energy.md gives the equations.
+
+    :param counters: as in `apical.sw.golden.Trace`; learning and off-chip counters are optional.
+    :raises KeyError: a counter is missing.
+    """
+    return {
+        "synapses": synapses_of(network, population, counters),
+        "updates": updates_of(network, population, counters),
+        "events": _events_of(network, population, counters),
+    }
 
 
 def _counts_input(network: Network, projection: str, source: str, counters: Mapping[str, int]) -> bool:
