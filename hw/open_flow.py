@@ -21,6 +21,7 @@ from apical.hw.accelerator import Accelerator
 from apical.hw.boards import Board, Pin
 from apical.hw.design import HardwareOptions, Lanes
 from apical.hw.harness import Harness, random_population
+from apical.sw import cache
 from apical.sw.bundle import identity, write_directory
 from apical.sw.network import Network
 
@@ -177,7 +178,7 @@ def place(
     inputs = {"top.il": rtlil, "top.lpf": lpf, "synth.ys": _synthesis_script(top), **(extra or {})}
     versions = [tools.version(name) for name in names]
     key_parts = [str(_VERSION), *versions, *options, str(bitstream), json.dumps(inputs, sort_keys=True)]
-    folder = tools.cache_directory() / "ecp5" / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
+    folder = cache.directory() / "ecp5" / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
     if (folder / "report.json").is_file():
         return folder
 

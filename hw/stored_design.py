@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from apical.hw.design import Design, HardwareOptions, Manifest, MonitorPort, StreamPort
-from apical.hw.tools import cache_directory
-from apical.sw import arithmetic, bundle, laws, ranges
+from apical.sw import arithmetic, bundle, cache, laws, ranges
 from apical.sw import network as graph
 from apical.sw.network import Network
 
@@ -64,7 +63,7 @@ def design_of(network: Network, options: HardwareOptions) -> Design:
 
     :raises HardwareError: options that don't fit the network.
     """
-    folder = cache_directory() / "designs"
+    folder = cache.directory() / "designs"
     path = folder / f"{_key(network, options)}.json"
     if path.is_file():
         raw = json.loads(path.read_text())

@@ -15,8 +15,6 @@ from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
-import platformdirs
-
 
 class ToolMissing(RuntimeError):
     """A program that the task needs isn't there; the message says why it is needed and how to get it."""
@@ -134,11 +132,6 @@ class ToolStatus:
     def ok(self) -> bool:
         """Found and new enough."""
         return self.problem is None
-
-
-def cache_directory() -> Path:
-    """Where builds and results are kept between runs: APICAL_CACHE, else the user's cache directory."""
-    return Path(os.environ.get("APICAL_CACHE") or platformdirs.user_cache_dir("apical"))
 
 
 def version_tuple(text: str) -> tuple[int, ...]:

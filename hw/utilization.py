@@ -17,6 +17,7 @@ from pathlib import Path
 from apical.hw import tools
 from apical.hw.design import Design
 from apical.hw.verilog import generate_rtlil
+from apical.sw import cache
 from apical.sw.bundle import write_directory
 
 FLAGS = "-family xcup -flatten -noiopad -noclkbuf"
@@ -152,7 +153,7 @@ def synthesize_xcup(design: Design | str, top: str | None = None) -> Utilization
         raise ValueError(f"top: expected the name of the top module, got {name!r}")
     tool, file = tools.version("yosys"), "design.il" if isinstance(design, Design) else "design.v"
     key = hashlib.sha256("\0".join([str(_VERSION), tool, script(name, file), verilog]).encode()).hexdigest()[:24]
-    folder = tools.cache_directory() / "xcup" / key
+    folder = cache.directory() / "xcup" / key
     if not (folder / "utilization.json").is_file():
 
         def fill(work: Path) -> None:

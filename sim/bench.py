@@ -23,7 +23,8 @@ from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions
 from apical.hw.verilog import generate
 from apical.sim.stimulus import pack
-from apical.sim.verilated import Progress, SimulationError, Stalls, _cached, _compile, _verilator_root
+from apical.sim.verilated import Progress, SimulationError, Stalls, _compile, _verilator_root
+from apical.sw.cache import made
 from apical.sw.golden import Trace, check_input, split_input
 from apical.sw.network import Network
 
@@ -45,10 +46,10 @@ def _runtime() -> list[Path]:
 
     def make(work: Path) -> None:
         sources = [include / f"{name}.cpp" for name in RUNTIME]
-        for made in _compile(sources, "-O1", [include, include / "vltstd"], work):
-            made.rename(work / "keep" / made.name)
+        for built in _compile(sources, "-O1", [include, include / "vltstd"], work):
+            built.rename(work / "keep" / built.name)
 
-    return sorted(_cached("cocotb-runtime", _versions(), make).glob("*.o"))
+    return sorted(made("cocotb-runtime", _versions(), make).glob("*.o"))
 
 
 def build(design: Design) -> Path:
@@ -80,7 +81,7 @@ def build(design: Design) -> Path:
         link = [*tools.find("g++"), "-o", f"keep/{top}", *map(str, [*objects, *_runtime()]), f"-Wl,-rpath,{libs}"]
         tools.run_tool([*link, f"-L{libs}", "-lcocotbvpi_verilator", "-lpthread"], work, work / "link.log")
 
-    return _cached("cocotb", (design.verilog, main.read_text(), *_versions()), make)
+    return made("cocotb", (design.verilog, main.read_text(), *_versions()), make)
 
 
 def _write_job(

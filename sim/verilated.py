@@ -7,7 +7,6 @@ hash), writes stimulus, runs the shards and gathers one `Trace`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import signal
@@ -26,6 +25,7 @@ from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions
 from apical.sim.model_header import model_header
 from apical.sim.stimulus import Beats, pack
+from apical.sw.cache import made
 from apical.sw.golden import Trace, check_input, split_input
 from apical.sw.network import Network
 
@@ -44,24 +44,6 @@ class Stalls:
     inputs: float = 0.0
     outputs: float = 0.0
     seed: int = 0
-
-
-def _cached(kind: str, key_parts: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """Folder in the cache, made by `make` in a temporary folder of its own and then moved there."""
-    key = hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
-    final = tools.cache_directory() / kind / key
-    if final.is_dir():
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
-    try:
-        (work / "keep").mkdir()
-        make(work)
-        with contextlib.suppress(OSError):  # another process may have made it meanwhile
-            (work / "keep").replace(final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return final
 
 
 def _verilator_root() -> Path:
@@ -101,11 +83,11 @@ def _runtime() -> list[Path]:
 
     def make(work: Path) -> None:
         sources = [include / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
-        for made in _compile(sources, "-O2", [include, include / "vltstd"], work):
-            made.rename(work / "keep" / made.name)
+        for built in _compile(sources, "-O2", [include, include / "vltstd"], work):
+            built.rename(work / "keep" / built.name)
 
     versions = (tools.version("verilator"), tools.version("g++"))
-    return sorted(_cached("verilator-runtime", versions, make).glob("*.o"))
+    return sorted(made("verilator-runtime", versions, make).glob("*.o"))
 
 
 def build(design: Design, *, fast_build: bool = False) -> Path:
@@ -137,7 +119,7 @@ def build(design: Design, *, fast_build: bool = False) -> Path:
         tools.run_tool(link, work, work / "link.log")
 
     parts = (design.verilog, header, MAIN.read_text(), tools.version("verilator"), tools.version("g++"))
-    return _cached("verilated", (*parts, str(fast_build)), make) / "simulate"
+    return made("verilated", (*parts, str(fast_build)), make) / "simulate"
 
 
 def _write_beats(path: Path, beats: Beats) -> None:
@@ -183,13 +165,17 @@ class _Shard:
         stalls: Stalls,
         reset_at: int,
         bare: int = 0,
+        *,
+        endless: bool = False,
+        gap: int = -1,
     ) -> None:
         self.design, self.x, self.folder, self.done = design, x, folder, 0
         parts = split_input(design.network, x)
         for i, port in enumerate(design.manifest.inputs):
-            _write_beats(folder / f"in{i}.bin", pack(parts[port.node], port.event_lanes, port.classes))
+            beats = pack(parts[port.node], port.event_lanes, port.classes, endless=endless)
+            _write_beats(folder / f"in{i}.bin", beats)
         numbers = (x.shape[0], x.shape[1], round(stalls.inputs * 65536), round(stalls.outputs * 65536), stalls.seed)
-        argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare))]
+        argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare, int(endless), gap))]
         with _interrupts_wait():  # an interrupt in here would leave a process that nobody knows
             self.process = subprocess.Popen(
                 argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -163,10 +163,18 @@ class TrainingOps(Ops[Tensor]):
     :param width: unit of the surrogate in integer steps; a population passes its threshold, so that the
         gradient's window scales with it.
     :param surrogate: derivative that stands in for the compare's, of the difference divided by `width`.
+    :param attach: pass the gradient of `select` to its condition (through a spike to the reset that it causes).
+    :param real: no floor in `shift`: the float twin of the integer net.
     """
 
-    def __init__(self, width: Tensor | float = 1.0, surrogate: Surrogate = triangle) -> None:
-        self.width, self.surrogate = width, surrogate
+    def __init__(
+        self,
+        width: Tensor | float = 1.0,
+        surrogate: Surrogate = triangle,
+        attach: bool = False,
+        real: bool = False,
+    ) -> None:
+        self.width, self.surrogate, self.attach, self.real = width, surrogate, attach, real
 
     @staticmethod
     def _tensor(a: Tensor | int) -> Tensor:
@@ -185,6 +193,8 @@ class TrainingOps(Ops[Tensor]):
     def shift(self, a: Tensor, n: int) -> Tensor:
         if not n:
             return a
+        if self.real:
+            return a * 2.0**-n
         out: Tensor = _Floor.apply(a, 2.0**-n)  # type: ignore[no-untyped-call]
         return out
 
@@ -203,10 +213,12 @@ class TrainingOps(Ops[Tensor]):
         return self._compare(a, b, strict=False)
 
     def select(self, condition: Tensor, a: Tensor | int, b: Tensor | int) -> Tensor:
-        """The chosen operand's gradient passes. The condition's passes only between two constants (a graded spike),
-        not at a reset, where it harms training (the usual detached reset)."""
+        """The chosen operand's gradient passes. The condition's passes between two constants (a graded spike), but
+        not at a reset (the usual detached reset), unless `attach`."""
         if not isinstance(a, Tensor) and not isinstance(b, Tensor):
             return condition * (a - b) + b
+        if self.attach:
+            return condition * self.sub(a, b) + b
         return torch.where(condition.detach() != 0, self._tensor(a).to(condition), self._tensor(b).to(condition))
 
     def absolute(self, a: Tensor) -> Tensor:

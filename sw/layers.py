@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from apical.sw import execution, fused
 from apical.sw import network as graph
 from apical.sw.arithmetic import TrainingOps, nearest_straight_through, round_straight_through
+from apical.sw.execution import State
 from apical.sw.laws import Format, Law, Parameter
 from apical.sw.network import IntArray, Network, NetworkError
 from apical.sw.ranges import Interval, analyse
@@ -57,12 +59,13 @@ class Population(nn.Module):
 
     :param scale: integer steps per real unit of current.
     :param unit: sent value that means 1.0; default: the law's largest value.
-    :param start: real value of a parameter before training, in place of the law's.
+    :param start: real value of a parameter before training, in place of the law's: a number or [size] numbers.
     :param shared: parameters that all neurons share; the others are one per neuron.
     :param fixed: parameters that don't train.
     :param initial: start states (integers), shapes (1,) or (size,); absent ones are 0.
     :param surrogate: derivative that stands in for a compare's.
     :param width: the surrogate's unit relative to the threshold (to `scale` where the law has no threshold).
+    :param attach: gradients pass through the reset (and the adaptation) that a spike causes; else it is detached.
     """
 
     def __init__(
@@ -73,16 +76,17 @@ class Population(nn.Module):
         *,
         scale: float = 64.0,
         unit: float | None = None,
-        start: Mapping[str, float] | None = None,
+        start: Mapping[str, float | Sequence[float]] | None = None,
         shared: Collection[str] = (),
         fixed: Collection[str] = (),
         initial: Mapping[str, IntArray] | None = None,
         surrogate: Surrogate = triangle,
         width: float = 1.0,
+        attach: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.size, self.law, self.scale = name, size, law, float(scale)
-        self.surrogate, self.width, self.initial = surrogate, width, dict(initial or {})
+        self.surrogate, self.width, self.initial, self.attach = surrogate, width, dict(initial or {}), attach
         self.unit = float(max(abs(v) for v in law.value_range())) if unit is None else unit
         where = f"population {name!r}"
         if not self.scale > 0 or not self.unit > 0:
@@ -93,10 +97,14 @@ class Population(nn.Module):
                 raise ValueError(f"{where}: {what}: no parameter {unknown[0]!r}; has {sorted(self.specs)}")
         self.latent = nn.ParameterDict()
         for key, spec in self.specs.items():
-            value = (start or {}).get(key, spec.initial)
-            latent = torch.full((1 if key in shared else size,), self._to_latent(spec, value))
+            values = np.asarray((start or {}).get(key, spec.initial), np.float64)
+            count = 1 if key in shared else size
+            if values.shape not in ((), (count,)):
+                raise ValueError(f"{where}: start of {key!r}: expected one or {count} numbers, got {values.shape}")
+            latents = [self._to_latent(spec, float(v)) for v in np.broadcast_to(values, (count,))]
+            latent = torch.tensor(latents, dtype=torch.float32)
             self.latent[key] = nn.Parameter(latent, requires_grad=key not in fixed and spec.unit != "integer")
-        self.dtype = torch.float32
+        self.dtype, self.real = torch.float32, False
 
     @staticmethod
     def _to_latent(spec: Parameter, value: float) -> float:
@@ -106,14 +114,16 @@ class Population(nn.Module):
         inside = min(max(value, edge), 1 - edge)
         return math.log(inside / (1 - inside))
 
-    def parameter(self, key: str) -> Tensor:
-        """One parameter as integers in floats, shape (1,) or (size,)."""
+    def parameter(self, key: str, real: bool = False) -> Tensor:
+        """One parameter as integers in floats (not rounded where `real`), shape (1,) or (size,)."""
         spec, latent = self.specs[key], self.latent[key].to(self.dtype)
         if spec.unit == "fraction":
             latent = torch.sigmoid(latent) * float(1 << spec.fraction_bits)
         elif spec.unit == "current":
             latent = latent * self.scale
         latent = latent.clamp(spec.low, spec.high)
+        if real:
+            return latent
         return round_straight_through(latent) if spec.levels is None else nearest_straight_through(latent, spec.levels)
 
     def start(self, samples: int) -> dict[str, Tensor]:
@@ -127,11 +137,11 @@ class Population(nn.Module):
 
     def integrated(self) -> tuple[TrainingOps, dict[str, Tensor]]:
         """Operations and integer parameters for the steps of one forward pass."""
-        params = {key: self.parameter(key) for key in self.specs}
+        params = {key: self.parameter(key, self.real) for key in self.specs}
         width: Tensor | float = self.width * self.scale
         if "threshold" in params:
             width = self.width * params["threshold"].detach().clamp(min=1)
-        return TrainingOps(width, self.surrogate), params
+        return TrainingOps(width, self.surrogate, self.attach, self.real), params
 
     def export(self) -> graph.Population:
         """The immutable population."""
@@ -177,10 +187,12 @@ class Dense(nn.Module):
         self.factor = target.scale / source.unit
         std = 1 / math.sqrt(source.size) if std is None else std
         self.latent = nn.Parameter(torch.randn(target.size, source.size) * std)
-        self.dtype = torch.float32
+        self.dtype, self.real = torch.float32, False
 
-    def weight(self) -> Tensor:
-        """Integer weights in floats, [targets, sources]."""
+    def weight(self, real: bool = False) -> Tensor:
+        """Integer weights in floats (neither rounded nor clipped where `real`), [targets, sources]."""
+        if real:
+            return self.latent * self.factor
         scaled = (self.latent * self.factor).clamp(self.low - EDGE, self.high + EDGE)
         return round_straight_through(scaled).to(self.dtype)
 
@@ -191,11 +203,13 @@ class Dense(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Sums for events [..., sources]: [..., targets]."""
-        return nn.functional.linear(values.to(self.dtype), self.weight())
+        return nn.functional.linear(values.to(self.dtype), self.weight(self.real))
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Pull latent weights back into the range of the integers."""
+        """Pull latent weights back into the range of the integers (the float twin's are free)."""
+        if self.real:
+            return
         # A little inside the clip, where gradients still reach them.
         self.latent.clamp_((self.low - 0.98 * EDGE) / self.factor, (self.high + 0.98 * EDGE) / self.factor)
 
@@ -240,16 +254,18 @@ class Model(nn.Module):
         self.outputs = tuple(outputs) if outputs is not None else (populations[-1].name,)
         self.decoder, self.encoding, self.name = decoder, dict(encoding or {}), name
         network = self.export()
-        self._cells = {p.name: p for p in populations}
+        self.cells = {p.name: p for p in populations}
         self.units = {p.name: p.unit for p in populations}
-        self._incoming = {n: [d for d in projections if d.target == n] for n in self._cells}
-        self._groups = _groups(network)
+        self.incoming = {n: [d for d in projections if d.target == n] for n in self.cells}
+        self.groups, self._order = _groups(network), network.order
+        self._plan: fused.Plan | None = None
+        self._real = False
         self._choose_types(network)
 
     def _choose_types(self, network: Network) -> None:
-        for name, cell in self._cells.items():
+        for name, cell in self.cells.items():
             currents: dict[str, Interval] = {}
-            for d in self._incoming[name]:
+            for d in self.incoming[name]:
                 part = d.bounds(network.nodes[d.source].value_range)
                 d.dtype = _float_type(part.magnitude, f"projection {d.name!r}")
                 old = currents.get(d.compartment, Interval(0, 0))
@@ -270,6 +286,18 @@ class Model(nn.Module):
             self.name,
         )
 
+    @property
+    def real(self) -> bool:
+        """Compute in real numbers: no integer is rounded and no shift floors. The float twin, for comparison."""
+        return self._real
+
+    @real.setter
+    def real(self, real: bool) -> None:
+        self._real = real
+        for part in (*self.cells.values(), *self.projections):
+            cast(Population, part).real = real
+        self._plan = None
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Values of the output populations, each [batch, ticks, neurons], for events x [batch, ticks, inputs]."""
         values = self.activity(x)
@@ -277,46 +305,27 @@ class Model(nn.Module):
 
     def activity(self, x: Tensor) -> dict[str, Tensor]:
         """Values of all populations, each [batch, ticks, neurons]."""
+        return self.advance(x, execution.start(self, x.shape[0]))[0]
+
+    def advance(self, x: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
+        """Values of all populations for the next ticks of sequences that stand at `state`, and where they then stand.
+
+        A whole sequence begins with `apical.sw.execution.start`.
+        """
         size = sum(i.size for i in self.inputs)
         if x.ndim != 3 or x.shape[2] != size:
             raise ValueError(f"input x: expected shape [batch, ticks, {size}], got {list(x.shape)}")
         parts = torch.split(x, [i.size for i in self.inputs], dim=2)
-        values = {i.name: part for i, part in zip(self.inputs, parts, strict=True)}
-        for group, loop in self._groups:
-            self._run_group(group, loop, values, x.shape[0], x.shape[1])
-        return values
-
-    def _run_group(self, group: Sequence[str], loop: bool, values: dict[str, Tensor], samples: int, ticks: int) -> None:
-        """Populations that depend on each other, tick by tick; sums from outside the group in one product each."""
-        ready: dict[str, dict[str, Tensor]] = {name: {} for name in group}
-        for name in group:
-            for d in self._incoming[name]:
-                if d.source not in group:
-                    part = _delayed(d(values[d.source]), d.delay).to(self._cells[name].dtype)
-                    old = ready[name].get(d.compartment)
-                    ready[name][d.compartment] = part if old is None else old + part
-        inner = {name: [(d, d.weight().T) for d in self._incoming[name] if d.source in group] for name in group}
-        runs = {name: self._cells[name].integrated() for name in group}
-        state = {name: self._cells[name].start(samples) for name in group}
-        sent: dict[str, list[Tensor]] = {name: [] for name in group}
-        by_tick = {name: {k: v.unbind(1) for k, v in parts.items()} for name, parts in ready.items()}
-        for t in range(ticks):
-            for name in group:
-                cell, (ops, params) = self._cells[name], runs[name]
-                currents = {k: v[t] for k, v in by_tick[name].items()}
-                for d, weights in inner[name] if loop else ():
-                    if t >= d.delay:
-                        part = (sent[d.source][t - d.delay].to(d.dtype) @ weights).to(cell.dtype)
-                    else:
-                        part = torch.zeros(samples, cell.size, dtype=cell.dtype, device=weights.device)
-                    currents[d.compartment] = currents[d.compartment] + part if d.compartment in currents else part
-                state[name], value = cell.law.step(ops, state[name], currents, params)
-                sent[name].append(value)
-        for name in group:
-            values[name] = torch.stack(sent[name], 1)
+        named = {i.name: part for i, part in zip(self.inputs, parts, strict=True)}
+        if not fused.available(x.device):
+            return execution.eager(self, named, state)
+        if self._plan is None:
+            self._plan = execution.plan(self, self._order)
+        return execution.compiled(self, self._plan, self._order, named, state)
 
     def scores(self, values: Mapping[str, Tensor]) -> Tensor:
-        """What the decoder compares, [batch, classes]: values of the first output, summed, last, or counted.
+        """What the decoder compares, [batch, classes]: values of the first output, summed, last, or counted; for
+        ``tick`` the values themselves, [batch, ticks, classes].
 
         Exact integers; for ``rate`` the gradient is that of the sum over the output's unit.
         """
@@ -325,8 +334,10 @@ class Model(nn.Module):
             return y.sum(1)
         if self.decoder == "last":
             return y[:, -1]
+        if self.decoder == "tick":
+            return y
         if self.decoder == "rate":
-            total = y.sum(1) / self._cells[self.outputs[0]].unit
+            total = y.sum(1) / self.cells[self.outputs[0]].unit
             return total + ((y != 0).sum(1) - total).detach()
         raise ValueError(f"model {self.name!r}: has no decoder; expected one of {graph.DECODERS}")
 
@@ -334,14 +345,6 @@ class Model(nn.Module):
         """Pull latent weights back into the range of their integers (after an optimizer's step)."""
         for d in self.projections:
             cast(Dense, d).clamp_()
-
-
-def _delayed(sums: Tensor, delay: int) -> Tensor:
-    """Shift [batch, ticks, n] by `delay` ticks; the first ones are 0."""
-    if not delay:
-        return sums
-    kept = sums[:, : max(sums.shape[1] - delay, 0)]
-    return nn.functional.pad(kept, (0, 0, sums.shape[1] - kept.shape[1], 0))
 
 
 def _groups(network: Network) -> list[tuple[tuple[str, ...], bool]]:

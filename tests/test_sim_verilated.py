@@ -22,7 +22,7 @@ from apical.sim import verilated
 from apical.sim.model_header import model_header
 from apical.sim.scoreboard import first_divergence
 from apical.sim.verilated import SimulationError, Stalls, build, run_design, simulate
-from apical.sw import golden
+from apical.sw import cache, golden
 from apical.sw.golden import Trace
 from apical.sw.network import IntArray, Network, NetworkError
 
@@ -122,7 +122,7 @@ def test_other_verilog_is_another_build(design: Design, tmp_path: Path, monkeypa
         made.append("\0".join(key_parts))
         return tmp_path
 
-    monkeypatch.setattr(verilated, "_cached", cached)
+    monkeypatch.setattr(verilated, "made", cached)
     build(design, fast_build=True)
     build(replace(design, verilog=design.verilog + "// other\n"), fast_build=True)
     build(design)
@@ -137,7 +137,7 @@ def test_a_failed_build_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch:
         raise RuntimeError("no compiler")
 
     with pytest.raises(RuntimeError, match=r"^no compiler$"):
-        verilated._cached("kind", ("key",), make)
+        cache.made("kind", ("key",), make)
     assert list((tmp_path / "kind").iterdir()) == []
 
 
