@@ -1,11 +1,15 @@
 // The batch engine's main program: feeds stimulus files to a Verilated accelerator, records what it does.
 //
 // Included model.h (generated from the design's manifest) knows the ports. Arguments:
-//   FOLDER SAMPLES TICKS STALL_IN STALL_OUT SEED RESET_AT BARE_CYCLES
+//   FOLDER SAMPLES TICKS STALL_IN STALL_OUT SEED RESET_AT BARE_CYCLES ENDLESS GAP
 // FOLDER holds in<i>.bin (uint32 beats, then per beat: uint32 flags, int32 rows[lanes], int32 values[lanes]);
 // stalls are per 65536; RESET_AT > 0: reset for 3 cycles at that cycle, then start over from the first beat.
 // It writes out<o>.bin, mon<p>.bin, mon<p>_<s>.bin (int32 [samples][ticks][neurons]) and result.txt there.
+// ENDLESS 1: one sample that no mark ends; times.bin gets, per tick, two int64: the cycle in which the last input took
+// the tick's last beat, and the one in which the last output's end of the tick left. GAP >= 0: a tick is offered only
+// that many cycles after all outputs' ends of the tick before have left.
 // BARE_CYCLES > 0: only evaluates the model that often with constant inputs, for comparison.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -64,8 +68,8 @@ struct Random {  // xorshift64*
 }  // namespace
 
 int main(int argc, char **argv) {
-    if (argc != 9) {
-        fprintf(stderr, "batch engine: expected 8 arguments, got %d\n", argc - 1);
+    if (argc != 11) {
+        fprintf(stderr, "batch engine: expected 10 arguments, got %d\n", argc - 1);
         return 2;
     }
     const std::string folder = std::string(argv[1]) + "/";
@@ -73,6 +77,8 @@ int main(int argc, char **argv) {
     const uint32_t stall_in = uint32_t(atoi(argv[4])), stall_out = uint32_t(atoi(argv[5]));
     Random random{strtoull(argv[6], nullptr, 10) * 2 + 88172645463325253ull};
     const uint64_t reset_at = strtoull(argv[7], nullptr, 10), bare = strtoull(argv[8], nullptr, 10);
+    const bool endless = atoi(argv[9]) != 0;
+    const int64_t gap = strtoll(argv[10], nullptr, 10);
 
     VerilatedContext context;
     auto model = std::make_unique<Model>(&context);
@@ -104,7 +110,10 @@ int main(int argc, char **argv) {
     bool offered[INPUTS] = {};
     for (int i = 0; i < INPUTS; i++) beats[i] = read_beats(folder + "in" + std::to_string(i) + ".bin", IN_LANES[i]);
     std::vector<int32_t> out[OUTPUTS];
-    size_t out_tick[OUTPUTS] = {};
+    size_t in_tick[INPUTS] = {}, out_tick[OUTPUTS] = {};
+    std::vector<int64_t> times(endless ? 2 * samples * ticks : 0);
+    size_t left = 0;       // ticks whose ends have left every output
+    uint64_t release = 0;  // first cycle in which the next tick may be offered
     for (int o = 0; o < OUTPUTS; o++) out[o].resize(samples * ticks * OUT_SIZE[o]);
     Recorder recorder(samples * ticks);
 
@@ -120,17 +129,19 @@ int main(int argc, char **argv) {
             idle(t);
             for (int i = 0; i < 3; i++) t.eval(), clock();
             t.rst = 0;
-            for (int i = 0; i < INPUTS; i++) next[i] = 0, offered[i] = false;
+            for (int i = 0; i < INPUTS; i++) next[i] = 0, in_tick[i] = 0, offered[i] = false;
             for (int o = 0; o < OUTPUTS; o++) {
                 out_tick[o] = 0;
                 std::fill(out[o].begin(), out[o].end(), 0);
             }
             recorder.restart();
+            left = release = 0;
             began_input = resetting = false;
         }
         for (int i = 0; i < INPUTS; i++) {
             if (offered[i]) continue;
-            if (next[i] < beats[i].count && (!stall_in || random.next16() >= stall_in)) {
+            const bool held = gap >= 0 && (in_tick[i] > left || cycle < release);
+            if (!held && next[i] < beats[i].count && (!stall_in || random.next16() >= stall_in)) {
                 offered[i] = true;
                 drive(t, i, beats[i].at(next[i]));
             } else {
@@ -146,6 +157,10 @@ int main(int argc, char **argv) {
                 if (!began_input) began_input = true, first = cycle;
                 offered[i] = false;
                 moved = true;
+                if ((uint32_t(beats[i].at(next[i])[0]) >> 30) & 1) {
+                    if (endless) times[2 * in_tick[i]] = int64_t(cycle);
+                    in_tick[i]++;
+                }
                 next[i]++;
             }
         }
@@ -163,8 +178,9 @@ int main(int argc, char **argv) {
                 break;
             }
             if (out_last(t, o)) {
+                if (endless) times[2 * out_tick[o] + 1] = int64_t(cycle);
                 out_tick[o]++;
-                if (bool(out_final(t, o)) != (out_tick[o] % ticks == 0)) {
+                if (bool(out_final(t, o)) != (!endless && out_tick[o] % ticks == 0)) {
                     problem = "output " + std::to_string(o) + ": sample mark out of place at tick " +
                               std::to_string(out_tick[o] - 1);
                     break;
@@ -172,6 +188,9 @@ int main(int argc, char **argv) {
             }
         }
         if (!problem.empty()) break;
+        size_t least = out_tick[0];
+        for (int o = 1; o < OUTPUTS; o++) least = std::min(least, out_tick[o]);
+        if (least > left) left = least, release = cycle + 1 + uint64_t(gap);
         clock();
         idle_cycles = moved ? 0 : idle_cycles + 1;
         bool complete = recorder.complete();
@@ -189,8 +208,9 @@ int main(int argc, char **argv) {
                            std::to_string(total) + " ticks";
             break;
         }
-        if ((cycle & 0xffff) == 0 && out_tick[0] / ticks != told) {
-            told = out_tick[0] / ticks;
+        const size_t done = endless ? left : out_tick[0] / ticks;
+        if ((cycle & 0xffff) == 0 && done != told) {
+            told = done;
             printf("%zu\n", told);
             fflush(stdout);
         }
@@ -201,6 +221,10 @@ int main(int argc, char **argv) {
     if (!problem.empty()) result << "problem " << problem << "\n";
     result.close();
     for (int o = 0; o < OUTPUTS; o++) write_array(folder + "out" + std::to_string(o) + ".bin", out[o]);
+    if (endless) {
+        std::ofstream f(folder + "times.bin", std::ios::binary);
+        f.write(reinterpret_cast<const char *>(times.data()), std::streamsize(times.size() * 8));
+    }
     recorder.write([&](const std::string &name, const std::vector<int32_t> &a) { write_array(folder + name, a); });
     t.final();
     return 0;

@@ -36,7 +36,7 @@ class Beats:
         return int(self.keep.shape[1])
 
 
-def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None) -> Beats:
+def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None, *, endless: bool = False) -> Beats:
     """Pack one input's part of `x` into beats; zero is not sent.
 
     Lane e carries events with index ≡ e modulo `classes` (as many as lanes unless given), by increasing row. A tick has
@@ -44,6 +44,7 @@ def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None)
     silent tick is a bare one).
 
     :param x_part: integers, [samples, ticks, channels].
+    :param endless: no beat ends a sample.
     :raises ValueError: not three axes, or no lanes.
     """
     if x_part.ndim != 3:
@@ -75,7 +76,7 @@ def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None)
     last = np.zeros(total, bool)
     last[ends - 1] = True
     final = np.zeros(total, bool)
-    final[ends[ticks - 1 :: ticks] - 1] = True
+    final[ends[ticks - 1 :: ticks] - 1] = not endless
     return Beats(keep, out_rows, values, last, final, classes)
 
 
