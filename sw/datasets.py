@@ -31,13 +31,15 @@ from apical.sw.data import (
     Labels,
     accuracies,
     folder,
+    permutation,
     random,
     read_file,
     read_sample,
 )
+from apical.sw.level_crossing import mitbih
 from apical.sw.network import Network
 
-__all__ = ["SAMPLES", "Bytes", "Data", "DataError", "Labels", "accuracies", "folder"]
+__all__ = ["SAMPLES", "Bytes", "Data", "DataError", "Labels", "accuracies", "folder", "mitbih"]
 SPLITS = ("train", "validation", "test", "sample", "sample-train")
 VALIDATION = 5000  # of MNIST: the training part's last
 
@@ -122,12 +124,31 @@ def _two_view_digits(split: str) -> Data:
     return replace(digits, images=views, name="two-view-digits")
 
 
+PERMUTED_STREAM = 2  # of `permutation`: which order of the pixels
+
+
+def _sequential_mnist(split: str) -> Data:
+    """A digit's pixels one after the other, a tick each: [samples, 784, 1]."""
+    digits = _mnist(split)
+    return replace(digits, images=digits.images.reshape(len(digits), -1, 1), name="sequential-mnist")
+
+
+def _permuted_mnist(split: str) -> Data:
+    """The same pixels in one fixed order for all digits, so that near pixels are far in time."""
+    digits = _sequential_mnist(split)
+    order = permutation(digits.images.shape[1], PERMUTED_STREAM)
+    return replace(digits, images=digits.images[:, order], name="permuted-mnist")
+
+
 MNIST_PATHS = tuple(f"mnist/{name}.gz" for name in MNIST_FILES)
 ECG_PATHS = tuple(file for file, _ in sequences.ECG_FILES.values())
 # Each set's loader, and the files below `folder` that it reads.
 SETS: dict[str, tuple[Callable[[str], Data], tuple[str, ...]]] = {
     "ecg-qtdb": (sequences.ecg, ECG_PATHS),
     "mnist": (_mnist, MNIST_PATHS),
+    "permuted-mnist": (_permuted_mnist, MNIST_PATHS),
+    "sequential-mnist": (_sequential_mnist, MNIST_PATHS),
+    "spoken-digits": (sequences.spoken_digits, (sequences.SPEECH_FILE,)),
     "two-view-digits": (_two_view_digits, MNIST_PATHS),
 }
 

@@ -10,7 +10,7 @@ kind        data       options
 ==========  =========  ===================================================================================
 ``rate``    still      ``ticks`` T, ``levels`` L <= T (default T): round(L p / 255) spikes, evenly spread
 ``graded``  still      ``bits`` n (default 4), ``ticks`` (default 1): the value's upper n bits, in every tick
-``events``  sequences  none: the data are the events
+``events``  sequences  ``bits`` n (default 8): the value itself, at most 2^n - 1
 ``levels``  sequences  ``levels`` L: with k = round(L p / 255), one spike on channel k - 1 of L, none at k = 0
 ==========  =========  ===================================================================================
 
@@ -61,8 +61,8 @@ def _graded(encoding: Encoding) -> Table:
 
 
 def _events(encoding: Encoding) -> Table:
-    """The value as it is, on one channel."""
-    return np.arange(256, dtype=np.uint8)[:, None]
+    r""":math:`x = \min(p, 2^n - 1)` on one channel."""
+    return np.minimum(np.arange(256), (1 << _option(encoding, "bits", 8, 1, 8)) - 1).astype(np.uint8)[:, None]
 
 
 def _levels(encoding: Encoding) -> Table:
@@ -125,8 +125,6 @@ def encode(data: np.ndarray, encoding: Encoding) -> npt.NDArray[np.uint8]:
         flat = data.reshape(samples, -1)
         for tick, row in enumerate(lookup):
             events[:, tick] = row[flat]
-    elif encoding["kind"] == "events":  # the table changes nothing
-        events[:] = data.reshape(events.shape)
     else:
         events[:] = lookup[data].reshape(events.shape)
     return out
@@ -148,8 +146,6 @@ class Encoder:
         index = data.reshape(-1).to(torch.int64)
         if self.encoding["kind"] in KINDS:
             out = self.lookup.index_select(1, index).view(len(self.lookup), samples, -1).transpose(0, 1)
-        elif self.encoding["kind"] == "events":
-            out = data.to(self.lookup).flatten(2)
         else:
             out = self.lookup.index_select(0, index).view(samples, data.shape[1], -1)
         return nn.functional.pad(out, (0, 1), value=1.0) if size > out.shape[2] else out
