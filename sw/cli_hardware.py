@@ -118,22 +118,33 @@ def energy(
     data: DataOption = None,
     limit: LimitOption = None,
     technology: TechnologyOption = "horowitz-45nm",
+    units: Annotated[int, typer.Option(min=1, max=65536, help="Cells of the recurrent baselines.")] = 290,
+    mac: Annotated[float | None, typer.Option("--mac", help="Own E_MAC in pJ for the formulas; with --ac.")] = None,
+    ac: Annotated[float | None, typer.Option("--ac", help="Own E_AC in pJ for the formulas; with --mac.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count what the network does (the RTL counts the same), price it, and put the dense baseline beside it."""
+    """Count what the network does (the RTL counts the same), price it, and put the baselines beside it.
+
+    Baselines: the dense network of the same layer sizes; RNN, GRU, LSTM and bidirectional LSTM by the formulas of the
+    spiking-recurrent-network papers and counted; and this network by those formulas.
+    """
+    from apical.sw import cli_energy
     from apical.sw import energy as pricing
-    from apical.sw.golden import run
 
     with Reply(as_json) as reply:
+        constants = cli_energy.constants(mac, ac)
         table = None if technology == "all" else pricing.technology(technology)
         network = common.load_bundle(bundle)
         x, _ = common.load_input(network, input_file, data, limit)
         with common.progress("count") as update:
-            trace = run(network, x, progress=update)
-        if technology == "all":
-            reply.finish({row["technology"]: row for row in pricing.table(network, trace)})
+            trace = cli_energy.count(network, x, update)
+        if table is None:
+            rows = pricing.table(network, trace, units=units, constants=constants)
+            text = "\n\n".join(f"{row['technology']}\n{cli_energy.text(row)}" for row in rows)
+            reply.finish({row["technology"]: row for row in rows}, text)
         else:
-            reply.finish(pricing.report(network, trace, table or pricing.DEFAULT))
+            answer = pricing.report(network, trace, table, units=units, constants=constants)
+            reply.finish(answer, cli_energy.text(answer))
 
 
 def synth(

@@ -34,21 +34,28 @@ def arithmetic(constants: Constants) -> Technology:
     return Technology(apical_technology=1, name="arithmetic", title=constants.name, prices=prices)
 
 
-def firing_rates(network: Network, trace: Trace) -> dict[str, float | None]:
-    """Spikes per neuron and tick of every population.
+def _hides_spikes(population: Population) -> bool:
+    """True where a neuron spikes inside and sends something else (an adaptive cell's membrane)."""
+    return "s" in population.law.states() and population.value_range != (0, 1)
 
-    A population that sends its membrane spikes inside: its rate needs the trace's states, and is None without them.
-    """
+
+def needs_states(network: Network) -> bool:
+    """True where a firing rate can only be read from a trace with states."""
+    return any(_hides_spikes(p) for p in network.populations)
+
+
+def firing_rates(network: Network, trace: Trace) -> dict[str, float | None]:
+    """Spikes per neuron and tick of every population; None where they are in states that the trace doesn't have."""
     out: dict[str, float | None] = {}
     for p in network.populations:
-        if p.value_range == (0, 1):
-            events, updates = (trace.counters[f"population {p.name}: {what}"] for what in ("events", "updates"))
-            out[p.name] = events / updates
-        elif isinstance(p.law, LeakyIntegrator):
-            out[p.name] = 0.0
-        else:
+        if _hides_spikes(p):
             spikes = trace.states.get(p.name, {}).get("s")
             out[p.name] = None if spikes is None else float(spikes.mean())
+        elif p.value_range == (0, 1):
+            events, updates = (trace.counters[f"population {p.name}: {what}"] for what in ("events", "updates"))
+            out[p.name] = events / updates
+        else:
+            out[p.name] = 0.0
     return out
 
 
