@@ -54,10 +54,12 @@ class HeartRecord(NamedTuple):
 
     :param events: [ticks, channels], 250 ticks a second.
     :param r_peaks: ticks of the heartbeats' R peaks, as the record's annotators marked them, rising.
+    :param signal_mv: [ticks], the lead that the events were made of.
     """
 
     events: Bytes
     r_peaks: Ticks
+    signal_mv: Samples
 
 
 def mitbih(record: int, *, leads: int = 2) -> HeartRecord:
@@ -91,5 +93,6 @@ def mitbih(record: int, *, leads: int = 2) -> HeartRecord:
     shared = int(np.gcd(RATE_HZ, rate))
     # "line": the signal's ends are joined by a line that the filter leaves alone, so that it doesn't ring there
     resampled = resample_poly(signal, RATE_HZ // shared, rate // shared, padtype="line")
-    events = np.tile(level_crossings(np.asarray(resampled, np.float64)), (1, leads))
-    return HeartRecord(events, (2 * peaks * RATE_HZ + rate) // (2 * rate))
+    resampled = np.asarray(resampled, np.float64)
+    events = np.tile(level_crossings(resampled), (1, leads))
+    return HeartRecord(events, (2 * peaks * RATE_HZ + rate) // (2 * rate), resampled)
