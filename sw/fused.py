@@ -179,45 +179,71 @@ class Plan:
         return self.codes[self.law[unit]]
 
 
+@dataclass
+class History:
+    """The arrays that forward fills and backward reads, each [ticks, neurons, samples].
+
+    :param values: per source, what it sent, after `Plan.past` ticks of what it sent before.
+    :param states: per unit and state, before each tick and after the last.
+    :param currents: per unit and compartment.
+    """
+
+    values: list[Tensor]
+    states: list[list[Tensor]]
+    currents: list[list[Tensor]]
+
+    @classmethod
+    def begin(
+        cls, plan: Plan, x: Sequence[Tensor], past: Sequence[Tensor], states: Sequence[Sequence[Tensor]]
+    ) -> History:
+        """Empty but for the input and the start."""
+        ticks, _, samples = x[0].shape
+
+        def empty(rows: int, unit: Unit) -> Tensor:
+            return torch.empty(rows, unit.size, samples, dtype=plan.dtype)
+
+        values = [torch.cat([past[n], part]) if plan.past else part.contiguous() for n, part in enumerate(x)]
+        values += [empty(plan.past + ticks, unit) for unit in plan.units]
+        for value, before in zip(values, past, strict=False):
+            value[: plan.past] = before
+        histories = [[empty(ticks + 1, unit) for _ in states[n]] for n, unit in enumerate(plan.units)]
+        for kept, first in zip(histories, states, strict=True):
+            for history, state in zip(kept, first, strict=True):
+                history[0] = state
+        currents = [[empty(ticks, unit) for _ in plan.code(n).compartments] for n, unit in enumerate(plan.units)]
+        return cls(values, histories, currents)
+
+    def flat(self) -> list[Tensor]:
+        """All arrays."""
+        return [*self.values, *(t for kept in (*self.states, *self.currents) for t in kept)]
+
+    @classmethod
+    def of(cls, plan: Plan, arrays: Sequence[Tensor]) -> History:
+        """The same from `flat`."""
+        rest, count = list(arrays), len(plan.units)
+        values = [rest.pop(0) for _ in range(len(plan.inputs) + count)]
+        states = [[rest.pop(0) for _ in plan.code(n).states] for n in range(count)]
+        return cls(values, states, [[rest.pop(0) for _ in plan.code(n).compartments] for n in range(count)])
+
+
 class Buffers:
     """All arrays of one call, and the C structures that point to them."""
 
     def __init__(
         self,
         plan: Plan,
-        x: Sequence[Tensor],
-        past: Sequence[Tensor],
-        states: Sequence[Sequence[Tensor]],
+        history: History,
         params: Sequence[Sequence[Tensor]],
         widths: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> None:
-        self.plan, self.ticks, self.samples = plan, x[0].shape[0], x[0].shape[2]
+        self.plan, self.weights, self.history = plan, weights, history
+        self.values, self.states, self.currents = history.values, history.states, history.currents
+        self.ticks, self.samples = self.values[0].shape[0] - plan.past, self.values[0].shape[2]
         self.threads = max(min(torch.get_num_threads(), self.samples // PAD), 1)
-        self.weights = weights
-        shape = (self.ticks, self.samples)
-        self.values = [torch.cat([past[n], part]) if plan.past else part.contiguous() for n, part in enumerate(x)]
-        for n, unit in enumerate(plan.units):
-            value = torch.empty(plan.past + shape[0], unit.size, shape[1], dtype=plan.dtype)
-            if plan.past:
-                value[: plan.past] = past[len(plan.inputs) + n]
-            self.values.append(value)
-        self.states: list[list[Tensor]] = []
-        for n, unit in enumerate(plan.units):
-            kept = []
-            for first in states[n]:
-                history = torch.empty(self.ticks + 1, unit.size, self.samples, dtype=plan.dtype)
-                history[0] = first
-                kept.append(history)
-            self.states.append(kept)
-        self.currents = [
-            [torch.empty(self.ticks, u.size, self.samples, dtype=plan.dtype) for _ in plan.code(n).compartments]
-            for n, u in enumerate(plan.units)
-        ]
         self.params = [[p.expand(u.size).contiguous() for p in ps] for u, ps in zip(plan.units, params, strict=True)]
         self.units = [(1 / w).expand(u.size).contiguous() for u, w in zip(plan.units, widths, strict=True)]
         self.packed = [(packed(w), packed(w.T)) for w in weights]
-        self.keep: list[Any] = []
 
     def call(self, function: str, gradients: Gradients | None = None) -> None:
         """Run `forward` or `backward`."""
@@ -286,10 +312,11 @@ class _Run(torch.autograd.Function):
         ctx: Any, plan: Plan, x: list[Tensor], past: list[Tensor], widths: list[Tensor], *flat: Tensor
     ) -> tuple[Tensor, ...]:
         sent, states, params, weights = _unflatten(plan, flat)
-        b = Buffers(plan, x, [*past, *sent], states, params, widths, weights)
+        b = Buffers(plan, History.begin(plan, x, [*past, *sent], states), params, widths, weights)
         b.call("forward")
-        ctx.buffers, ctx.flat = b, [t.shape for t in flat]
+        ctx.plan, ctx.flat, ctx.widths = plan, [t.shape for t in flat], widths
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*flat, *b.history.flat())  # so that torch.utils.checkpoint can drop and remake them
         inputs = len(plan.inputs)
         return (
             *(b.values[inputs + n][plan.past :] for n in range(len(plan.units))),
@@ -298,8 +325,10 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        b: Buffers = ctx.buffers
-        plan = b.plan
+        plan: Plan = ctx.plan
+        saved, count = ctx.saved_tensors, len(ctx.flat)
+        _, _, params, weights = _unflatten(plan, saved[:count])
+        b = Buffers(plan, History.of(plan, saved[count:]), params, ctx.widths, weights)
         count = len(plan.units)
         rest, states = list(grads[count:]), []
         for kept in b.states:

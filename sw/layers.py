@@ -123,8 +123,9 @@ class Population(nn.Module):
             latent = latent * self.scale
         latent = latent.clamp(spec.low, spec.high)
         if real:
-            return latent
-        return round_straight_through(latent) if spec.levels is None else nearest_straight_through(latent, spec.levels)
+            return cast(Tensor, latent)
+        levels = spec.levels
+        return round_straight_through(latent) if levels is None else nearest_straight_through(latent, levels)
 
     def start(self, samples: int) -> dict[str, Tensor]:
         """States before the first tick, each [samples, size]."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from apical.sw import datasets
+from apical.sw.augment import Prepare, deform
 from apical.sw.datasets import Data
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu, TwoPoint
 from apical.sw.layers import Dense, Input, Model, Population
-from apical.sw.train import Prepare, Settings, deform
+from apical.sw.train import Settings
 
 PIXELS, CLASSES = 784, 10
 

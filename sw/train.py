@@ -7,10 +7,12 @@ no part. With an average over the steps (`Settings.average`), the averaged laten
 from __future__ import annotations
 
 import copy
+import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,15 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
+from apical.sw import execution
+from apical.sw.augment import Prepare, plain
 from apical.sw.bundle import write_file
 from apical.sw.datasets import Data
 from apical.sw.encodings import Encoder
+from apical.sw.execution import State
 from apical.sw.layers import Model
-
-# Makes a batch of raw data in 0..255: (training data, rows [batch], epoch, generator) -> [batch, ...].
-Prepare = Callable[[Data, np.ndarray, int, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Settings:
     :param gain: logits = gain x decoder's score / unit of the first output.
     :param warmup: share of the steps in which the learning rate rises; then it falls as a cosine to 0.
     :param clip: largest norm of the gradient.
+    :param median_clip: where not 0: instead, each parameter's gradient is clipped to this many times the median of its
+        norms in the last 100 steps. Long recurrent sequences need it: one exploding step can ruin a net for good.
+    :param neuron_rate: learning rate of the neurons' parameters (decays, thresholds, ...) relative to the weights'.
+    :param part: ticks after which gradients are cut off and a step is taken (truncated back-propagation through time);
+        0: whole sequences.
+    :param keep: memory for time: only the states every so many ticks are kept, the rest is computed again backward.
+    :param unlabelled: weight in the loss of ticks without a label (they have class 0).
+    :param patience: epochs without a better validation accuracy after which training ends; 0: never early.
     :param average: decay per step of the running mean of the latent parameters; 0: none.
     :param activity: weight of the penalty on the mean |value| / unit of the populations that aren't the first output.
     """
@@ -46,6 +57,12 @@ class Settings:
     weight_decay: float = 1e-4
     warmup: float = 0.05
     clip: float = 1.0
+    median_clip: float = 0.0
+    neuron_rate: float = 1.0
+    part: int = 0
+    keep: int = 0
+    unlabelled: float = 1.0
+    patience: int = 0
     label_smoothing: float = 0.0
     average: float = 0.0
     activity: float = 0.0
@@ -62,45 +79,18 @@ class Fitted:
     """What `fit` found; the model holds the best epoch's parameters.
 
     :param history: validation accuracy after each epoch.
+    :param losses, seconds: mean training loss and wall time of each epoch.
     """
 
     accuracy: float = 0.0
     epoch: int = 0
     history: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list, compare=False)
 
-
-def deform(
-    images: Tensor, generator: torch.Generator, *, degrees: float, zoom: float, shift: float, elastic: float
-) -> Tensor:
-    """Random turn, zoom and shear, shift and elastic deformation of [batch, rows, columns] images.
-
-    :param degrees: largest turn, and largest shear angle.
-    :param zoom: largest change of size, each axis for itself.
-    :param shift: largest shift in pixels.
-    :param elastic: standard deviation, in pixels, of the shifts of a coarse 5 x 5 grid.
-    """
-    batch, rows, columns = images.shape
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator) * 2 - 1
-
-    angle, shear = (uniform(batch, 2) * math.radians(degrees)).unbind(1)
-    size = 1 + uniform(batch, 2) * zoom
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    offset = uniform(batch, 2) * shift * torch.tensor([2 / columns, 2 / rows])
-    first = torch.stack([size[:, 0] * cos, -size[:, 1] * torch.sin(angle + shear), offset[:, 0]], 1)
-    second = torch.stack([size[:, 0] * sin, size[:, 1] * torch.cos(angle + shear), offset[:, 1]], 1)
-    grid = nn.functional.affine_grid(torch.stack([first, second], 1), [batch, 1, rows, columns], align_corners=False)
-    if elastic:
-        coarse = torch.randn(batch, 2, 5, 5, generator=generator) * (2 * elastic / columns)
-        fine = nn.functional.interpolate(coarse, (rows, columns), mode="bicubic", align_corners=True)
-        grid = grid + fine.permute(0, 2, 3, 1)
-    return nn.functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
-
-
-def plain(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
-    """The images as they are."""
-    return torch.from_numpy(data.images[rows])
+    def waited(self, patience: int) -> bool:
+        """Is the best epoch `patience` epochs ago?"""
+        return bool(patience) and len(self.history) - self.epoch >= patience
 
 
 def _rate(settings: Settings, step: int, steps: int) -> float:
@@ -110,22 +100,31 @@ def _rate(settings: Settings, step: int, steps: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
-def logits(model: Model, values: dict[str, Tensor], gain: float) -> Tensor:
-    """The decoder's scores in units that a cross entropy likes."""
-    return model.scores(values) * (gain / model.units[model.outputs[0]])
+def loss_of(model: Model, scores: Tensor, labels: Tensor, weight: Tensor | None, settings: Settings) -> Tensor:
+    """Cross entropy of the decoder's scores, [batch, classes] or [batch, ticks, classes], in units that it likes.
+
+    :param weight: of each label, the same shape as `labels`; None: all 1.
+    """
+    logits = scores * (settings.gain / model.units[model.outputs[0]])
+    each = nn.functional.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=settings.label_smoothing
+    )
+    return each.mean() if weight is None else (each * weight.flatten()).sum() / weight.sum().clamp(min=1)
 
 
 @torch.no_grad()
-def accuracy(model: Model, data: Data, *, batch: int = 1000) -> float:
-    """Share of samples whose class the model's integer forward names."""
+def accuracy(model: Model, data: Data, *, batch: int = 100_000) -> float:
+    """Share of right classes by the model's integer forward, among those that count.
+
+    :param batch: ticks of all samples together that run at once.
+    """
     device = next(model.parameters()).device
-    encoder, right = Encoder(model.encoding, device), 0
-    for start in range(0, len(data), batch):
-        part = slice(start, start + batch)
-        x = encoder(torch.tensor(data.images[part]).to(device))
-        labels = torch.from_numpy(data.labels[part]).to(device)
-        right += int((model.scores(model(x)).argmax(1) == labels).sum())
-    return right / len(data)
+    encoder, found = Encoder(model.encoding, device), []
+    ticks = encoder(torch.tensor(data.images[:1]).to(device)).shape[1]
+    for start in range(0, len(data), size := min(max(batch // ticks, 1), 1000)):
+        x = encoder(torch.tensor(data.images[start : start + size]).to(device))
+        found.append(model.scores(model(x)).argmax(-1).cpu().numpy())
+    return data.truth.accuracy(np.concatenate(found)) or 0.0
 
 
 class _Run:
@@ -139,10 +138,36 @@ class _Run:
         weights = [d.latent for d in model.projections]
         others = [p for p in model.parameters() if p.requires_grad and not any(p is w for w in weights)]
         self.optimizer = torch.optim.AdamW(
-            [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": weights, "weight_decay": settings.weight_decay, "rate": 1.0},
+                {"params": others, "weight_decay": 0.0, "rate": settings.neuron_rate},
+            ],
             lr=settings.learning_rate,
         )
         self.epoch = self.step = 0
+        self.norms: list[list[float]] = [[] for _ in self.trained()]
+
+    def trained(self) -> list[nn.Parameter]:
+        """Parameters that train."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def clip(self) -> None:
+        """Limit the gradients as the settings say."""
+        if not self.settings.median_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+            return
+        for parameter, norms in zip(self.trained(), self.norms, strict=True):
+            if parameter.grad is None:
+                continue
+            norm = float(parameter.grad.norm())
+            if not math.isfinite(norm):
+                parameter.grad.zero_()
+                continue
+            limit = self.settings.median_clip * float(np.median(norms)) if len(norms) >= 10 else math.inf
+            if norm > limit:
+                parameter.grad.mul_(limit / norm)
+            norms.append(norm)
+            del norms[:-100]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -154,6 +179,7 @@ class _Run:
             "fitted": dataclasses.asdict(self.fitted),
             "epoch": self.epoch,
             "step": self.step,
+            "norms": self.norms,
         }
 
     def save(self, path: Path) -> None:
@@ -181,7 +207,7 @@ class _Run:
             raise TrainingError(f"{path}: a checkpoint of another model: {reason}") from None
         self.best, self.fitted = state["best"], Fitted(**state["fitted"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.step = state["epoch"], state["step"]
+        self.epoch, self.step, self.norms = state["epoch"], state["step"], state["norms"]
 
     def average(self) -> None:
         """Update the running mean; early on it forgets faster, so that the start doesn't linger."""
@@ -191,36 +217,92 @@ class _Run:
                 mean.lerp_(now, 1 - decay)
 
 
-def _epoch(run: _Run, data: Data, prepare: Prepare, encoder: Encoder, advance: Callable[[float], None]) -> None:
+def _weights(data: Data, rows: np.ndarray, unlabelled: float) -> Tensor | None:
+    """What each label counts in the loss; None: all the same."""
+    weight = None if data.counted is None else torch.from_numpy(data.counted[rows]).float()
+    if data.labelled is not None and unlabelled != 1:
+        labelled = torch.where(torch.from_numpy(data.labelled[rows]), 1.0, unlabelled)
+        weight = labelled if weight is None else weight * labelled
+    return weight
+
+
+def _advance(model: Model, x: Tensor, state: State, keep: int) -> tuple[dict[str, Tensor], State]:
+    """`Model.advance`; with `keep`, in pieces whose inner values are computed again in the backward pass."""
+    if not keep:
+        return model.advance(x, state)
+    pieces: list[dict[str, Tensor]] = []
+    for piece in torch.split(x, keep, dim=1):
+        values, state = recomputed(model.advance, piece, state, use_reentrant=False)
+        pieces.append(values)
+    return {name: torch.cat([p[name] for p in pieces], 1) for name in pieces[0]}, state
+
+
+def _batch(run: _Run, x: Tensor, labels: Tensor, weight: Tensor | None, steps: int) -> Iterator[float]:
+    """Train on one batch, part by part; yields each part's loss.
+
+    Every part is asked for the label: the ticks' classes for `tick`, else the decoder's score up to the part's end.
+    """
     settings, model = run.settings, run.model
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(settings.seed * 100_003 + run.epoch)
-    order = torch.randperm(len(data), generator=generator).numpy()
-    per_epoch = max(len(data) // settings.batch, 1)
-    for n in range(per_epoch):
-        rows = order[n * settings.batch : (n + 1) * settings.batch]
-        raw = prepare(data, rows, run.epoch, generator).to(device)
-        labels = torch.from_numpy(data.labels[rows]).to(device)
-        values = model.activity(encoder(raw))
-        loss = nn.functional.cross_entropy(
-            logits(model, values, settings.gain), labels, label_smoothing=settings.label_smoothing
-        )
-        if not math.isfinite(float(loss.detach())):
-            raise TrainingError(f"epoch {run.epoch + 1}: the loss is {float(loss.detach())}; lower the learning rate")
+    state = execution.start(model, x.shape[0])
+    length, before = settings.part or x.shape[1], torch.zeros(())
+    for first in range(0, x.shape[1], length):
+        part = slice(first, first + length)
+        values, state = _advance(model, x[:, part], state.detach(), settings.keep)
+        scores = model.scores(values)
+        if model.decoder == "tick":
+            now = None if weight is None else weight[:, part]
+            loss = loss_of(model, scores, labels[:, part], now, settings)
+        else:
+            scores = scores + before.to(scores.device) if model.decoder != "last" else scores
+            before = scores.detach()
+            loss = loss_of(model, scores, labels, weight, settings)
+        found = float(loss.detach())
+        if not math.isfinite(found):
+            raise TrainingError(f"epoch {run.epoch + 1}: the loss is {found}; lower the learning rate")
         if settings.activity:
             for name in model.units.keys() - {model.outputs[0]}:
                 loss = loss + settings.activity * values[name].abs().mean() / model.units[name]
         for group in run.optimizer.param_groups:
-            group["lr"] = _rate(settings, run.step, per_epoch * settings.epochs)
+            group["lr"] = group["rate"] * _rate(settings, run.step, steps)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        run.clip()
         run.optimizer.step()
         model.clamp_()
         run.average()
         run.step += 1
-        advance(float(loss.detach()))
+        yield found
+
+
+def _epoch(run: _Run, data: Data, prepare: Prepare, encoder: Encoder, advance: Callable[[], None]) -> float:
+    """Train one epoch; its mean loss."""
+    settings = run.settings
+    device = next(run.model.parameters()).device
+    generator = torch.Generator().manual_seed(settings.seed * 100_003 + run.epoch)
+    order = torch.randperm(len(data), generator=generator).numpy()
+    per_epoch = max(len(data) // settings.batch, 1)
+    losses: list[float] = []
+    for n in range(per_epoch):
+        rows = order[n * settings.batch : (n + 1) * settings.batch]
+        x = encoder(prepare(data, rows, run.epoch, generator).to(device))
+        weight = _weights(data, rows, settings.unlabelled)
+        labels = torch.from_numpy(data.labels[rows]).to(device)
+        parts = math.ceil(x.shape[1] / settings.part) if settings.part else 1
+        steps = parts * per_epoch * settings.epochs
+        losses += _batch(run, x, labels, None if weight is None else weight.to(device), steps)
+        advance()
     run.epoch += 1
+    return float(np.mean(losses))
+
+
+def _record(path: Path, fitted: Fitted) -> None:
+    """The epochs so far as CSV."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["epoch", "loss", "validation_accuracy", "seconds"])
+    rows = zip(fitted.losses, fitted.history, fitted.seconds, strict=True)
+    writer.writerows([n, f"{a:.6f}", f"{b:.6f}", f"{c:.3f}"] for n, (a, b, c) in enumerate(rows, 1))
+    write_file(path, table.getvalue().encode())
 
 
 def fit(
@@ -233,6 +315,7 @@ def fit(
     checkpoint: Path | None = None,
     progress: bool = True,
     log: Callable[[str], None] | None = None,
+    record: Path | None = None,
 ) -> Fitted:
     """Train `model` in place and leave the best epoch's parameters in it.
 
@@ -241,6 +324,7 @@ def fit(
     :param checkpoint: file written after each epoch; where it exists, training goes on from it, with the same result.
     :param progress: show a progress bar.
     :param log: called with one line per epoch.
+    :param record: CSV file of the epochs so far: epoch, loss, validation accuracy, seconds.
     :raises TrainingError: a checkpoint of another run, or a loss that isn't finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -258,19 +342,24 @@ def fit(
     )
     with Progress(*columns, disable=not progress) as bar:
         per_epoch = max(len(data) // settings.batch, 1)
-        task = bar.add_task("training", total=per_epoch * settings.epochs, completed=run.step)
-        while run.epoch < settings.epochs:
-            _epoch(run, data, prepare, encoder, lambda loss: bar.advance(task))
+        task = bar.add_task("training", total=per_epoch * settings.epochs, completed=per_epoch * run.epoch)
+        while run.epoch < settings.epochs and not fitted.waited(settings.patience):
+            began = time.perf_counter()
+            loss = _epoch(run, data, prepare, encoder, lambda: bar.advance(task))
             judged = run.mean if settings.average else model
             now = accuracy(judged, validation)
             fitted.history.append(now)
+            fitted.losses.append(loss)
             if now > fitted.accuracy or run.epoch == 1:
                 fitted.accuracy, fitted.epoch = now, run.epoch
                 run.best = {k: v.clone() for k, v in judged.state_dict().items()}
+            fitted.seconds.append(time.perf_counter() - began)
             line = f"epoch {run.epoch}/{settings.epochs}: validation {now:.4f}, best {fitted.accuracy:.4f}"
             bar.update(task, description=f"training, validation {100 * now:.2f} %")
             if log is not None:
                 log(line)
+            if record is not None:
+                _record(record, fitted)
             if checkpoint is not None:
                 run.save(checkpoint)
     model.load_state_dict(run.best)

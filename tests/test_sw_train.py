@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from apical.sw import train, zoo
+from apical.sw import augment, train, zoo
 from apical.sw.datasets import Data
 from apical.sw.laws import LeakyIntegrator, Lif
 from apical.sw.layers import Dense, Input, Model, Population
@@ -123,9 +123,9 @@ def test_deformation_moves_strokes_a_little_and_keeps_them() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(50, 28, 28)
     images[:, 10:18, 12:16] = 255
-    same = train.deform(images, generator, degrees=0, zoom=0, shift=0, elastic=0)
+    same = augment.deform(images, generator, degrees=0, zoom=0, shift=0, elastic=0)
     torch.testing.assert_close(same, images, atol=0.1, rtol=0)  # bilinear sampling at the pixels themselves
-    moved = train.deform(images, generator, degrees=10, zoom=0.1, shift=1.5, elastic=0.7)
+    moved = augment.deform(images, generator, degrees=10, zoom=0.1, shift=1.5, elastic=0.7)
     mass = moved.sum((1, 2)) / images.sum((1, 2))
     assert float(mass.min()) > 0.6 and float(mass.max()) < 1.6
     assert float((moved - images).abs().mean((1, 2)).min()) > 0.5
