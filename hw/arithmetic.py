@@ -5,6 +5,10 @@ currents) at which it is available. Operations that cost a carry chain or a mult
 of an earlier stage are delayed to the later one. So any law becomes a pipeline of one result per cycle whose
 critical path is one adder, one comparison with a multiplexer, or one multiplier.
 
+What depends on the state alone is known as soon as the tick before is through: such operations go into the pipeline
+*behind* the results, and `keep` stores what the rest needs until the next tick. A tick then waits for nothing but
+what its currents pass.
+
 ======================  =======================================================================
 operation               stages
 ======================  =======================================================================
@@ -28,6 +32,7 @@ from apical.sw.arithmetic import Ops
 from apical.sw.ranges import Interval, IntervalOps
 
 ANY_STAGE = -1
+FIXED, STATE, CURRENT = range(3)  # what a value depends on: parameters, also the state, also the currents
 
 
 def shape_of(interval: Interval) -> Shape:
@@ -44,6 +49,7 @@ class Wire:
     :param stage: cycle after the currents in which `value` is valid; `ANY_STAGE` for constants and parameters.
     :param at: for parameters: gives the value in any stage.
     :param values: for parameters: all that occur; None: any in the interval.
+    :param source: FIXED, STATE or CURRENT.
     """
 
     value: Value
@@ -51,6 +57,7 @@ class Wire:
     stage: int
     at: Callable[[int], Value] | None = None
     values: frozenset[int] | None = None
+    source: int = CURRENT
     delayed: dict[int, Value] = field(default_factory=dict)
 
     @property
@@ -59,9 +66,22 @@ class Wire:
         return self.interval.low if self.interval.low == self.interval.high else None
 
 
+@dataclass(frozen=True)
+class _At:
+    """Place of an operation in the pipeline."""
+
+    stage: int
+    source: int
+
+    @property
+    def later(self) -> _At:
+        """One register on."""
+        return _At(self.stage + 1, self.source)
+
+
 def constant(value: int) -> Wire:
     """A wire of one value."""
-    return Wire(Const(value, shape_of(Interval(value, value))), Interval(value, value), ANY_STAGE)
+    return Wire(Const(value, shape_of(Interval(value, value))), Interval(value, value), ANY_STAGE, source=FIXED)
 
 
 def _signed_powers(value: int) -> list[tuple[int, int]]:
@@ -78,10 +98,14 @@ def _signed_powers(value: int) -> list[tuple[int, int]]:
 
 
 class AmaranthOps(Ops[Wire]):
-    """Ops on `Wire`; adds the logic to `m` as it goes."""
+    """Ops on `Wire`; adds the logic to `m` as it goes.
 
-    def __init__(self, m: Any) -> None:
-        self.m, self.ranges = m, IntervalOps()
+    :param keep: gives the copy of a STATE value that was stored in the tick before, at stage 0; asked for where such a
+        value meets a CURRENT one.
+    """
+
+    def __init__(self, m: Any, keep: Callable[[Wire], Wire] | None = None) -> None:
+        self.m, self.ranges, self.keep = m, IntervalOps(), keep
 
     @staticmethod
     def _wire(a: Wire | int) -> Wire:
@@ -102,16 +126,31 @@ class AmaranthOps(Ops[Wire]):
             a.delayed[stage] = later
         return a.delayed[stage]
 
-    def _stage(self, *wires: Wire) -> int:
-        return max(0, *(w.stage for w in wires))
+    def kept(self, a: Wire) -> Wire:
+        """The value for use among CURRENT ones."""
+        return self.keep(a) if self.keep is not None and a.source == STATE else a
 
-    def _register(self, value: Value, interval: Interval, stage: int) -> Wire:
-        """Register an expression of stage `stage`: available one later."""
+    def _meet(self, *wires: Wire) -> tuple[_At, list[Value]]:
+        """Where an operation on the wires takes place, and their values there."""
+        source = max(w.source for w in wires)
+        if source == CURRENT:
+            wires = tuple(self.kept(w) for w in wires)
+        at = _At(max(0, *(w.stage for w in wires)), source)
+        return at, [self.delay(w, at.stage) for w in wires]
+
+    def _register(self, value: Value, interval: Interval, at: _At) -> Wire:
+        """Register an expression: available one stage later."""
         if interval.low == interval.high:
             return constant(interval.low)
         out = Signal(shape_of(interval), reset_less=True)
         self.m.d.sync += out.eq(value)
-        return Wire(out, interval, stage + 1)
+        return Wire(out, interval, at.stage + 1, source=at.source)
+
+    def _wires(self, value: Value, interval: Interval, at: _At) -> Wire:
+        """An expression that costs no time."""
+        out = Signal(shape_of(interval))
+        self.m.d.comb += out.eq(value)
+        return Wire(out, interval, at.stage, source=at.source)
 
     def add(self, a: Wire | int, b: Wire | int) -> Wire:
         a, b = self._wire(a), self._wire(b)
@@ -119,15 +158,15 @@ class AmaranthOps(Ops[Wire]):
             return a
         if a.constant == 0:
             return b
-        s = self._stage(a, b)
-        return self._register(self.delay(a, s) + self.delay(b, s), self.ranges.add(a.interval, b.interval), s)
+        at, (x, y) = self._meet(a, b)
+        return self._register(x + y, self.ranges.add(a.interval, b.interval), at)
 
     def sub(self, a: Wire | int, b: Wire | int) -> Wire:
         a, b = self._wire(a), self._wire(b)
         if b.constant == 0:
             return a
-        s = self._stage(a, b)
-        return self._register(self.delay(a, s) - self.delay(b, s), self.ranges.sub(a.interval, b.interval), s)
+        at, (x, y) = self._meet(a, b)
+        return self._register(x - y, self.ranges.sub(a.interval, b.interval), at)
 
     def mul(self, a: Wire | int, b: Wire | int) -> Wire:
         if a is b and isinstance(a, Wire):
@@ -141,33 +180,31 @@ class AmaranthOps(Ops[Wire]):
         if b.constant is not None and (digits := _signed_powers(abs(b.constant))) and len(digits) <= 2:
             if b.constant > 0 and len(digits) == 1:
                 return self._left(a, digits[0][1])
-            s, total = self._stage(a), Const(0, 1)
+            at, _ = self._meet(a)
+            total: Value = Const(0, 1)
             for sign, exponent in digits:
-                term = self.delay(self._left(a, exponent), s)
+                term = self.delay(self._left(a, exponent), at.stage)
                 total = total + term if (sign > 0) == (b.constant > 0) else total - term
-            return self._register(total, interval, s)
+            return self._register(total, interval, at)
         return self._product(a, b, interval)
 
     def _left(self, a: Wire, n: int) -> Wire:
         if n == 0:
             return a
-        interval = Interval(a.interval.low << n, a.interval.high << n)
-        out = Signal(shape_of(interval))
-        s = self._stage(a)
-        self.m.d.comb += out.eq(Cat(Const(0, n), self.delay(a, s)))
-        return Wire(out, interval, s)
+        at, (v,) = self._meet(a)
+        return self._wires(Cat(Const(0, n), v), Interval(a.interval.low << n, a.interval.high << n), at)
 
     def _product(self, a: Wire, b: Wire, interval: Interval) -> Wire:
-        s = self._stage(a, b)
+        at, values = self._meet(a, b)
         factors: list[Value] = []
-        for w in (a, b):
+        for w, v in zip((a, b), values, strict=True):
             if w.constant is not None:
-                factors.append(constant(w.constant).value)
+                factors.append(v)
                 continue
             held = Signal(shape_of(w.interval), reset_less=True)
-            self.m.d.sync += held.eq(self.delay(w, s))
+            self.m.d.sync += held.eq(v)
             factors.append(held)
-        return self._register(factors[0] * factors[1], interval, s + 1)
+        return self._register(factors[0] * factors[1], interval, at.later)
 
     def shift(self, a: Wire, n: int) -> Wire:
         if n == 0:
@@ -175,10 +212,8 @@ class AmaranthOps(Ops[Wire]):
         interval = self.ranges.shift(a.interval, n)
         if interval.low == interval.high:
             return constant(interval.low)
-        s = self._stage(a)
-        out = Signal(shape_of(interval))
-        self.m.d.comb += out.eq(self.delay(a, s) >> n)
-        return Wire(out, interval, s)
+        at, (v,) = self._meet(a)
+        return self._wires(v >> n, interval, at)
 
     def leak(self, a: Wire, d: Wire, bits: int) -> Wire:
         """a - ceil(a / 2^k) where d = 2^bits - 2^(bits - k), and a where d = 2^bits.
@@ -192,8 +227,7 @@ class AmaranthOps(Ops[Wire]):
         shifts = [k for k in range(bits + 1) if one - (one >> k) in known]
         if not shifts:
             return a
-        s = self._stage(a, d)
-        v, factor = self.delay(a, s), self.delay(d, s)
+        at, (v, factor) = self._meet(a, d)
         wide = Shape(len(v) + 1, v.shape().signed)
         part: Value = Const(0, wide.width)
         for k in shifts:
@@ -203,11 +237,12 @@ class AmaranthOps(Ops[Wire]):
             part = part | (term & chosen.replicate(wide.width))
         if len(shifts) + (one in known) > 2:
             held = Signal(wide, reset_less=True)
-            self.m.d.sync += held.eq(part)
-            part, s = held, s + 1
+            later = Signal.like(v, reset_less=True)
+            self.m.d.sync += [held.eq(part), later.eq(v)]
+            part, v, at = held, later, at.later
         twice, less = Signal(wide), Signal(wide)
-        self.m.d.comb += [twice.eq(Cat(Const(0, 1), self.delay(a, s))), less.eq(part)]
-        return self._register((twice - less) >> 1, interval, s)
+        self.m.d.comb += [twice.eq(Cat(Const(0, 1), v)), less.eq(part)]
+        return self._register((twice - less) >> 1, interval, at)
 
     @staticmethod
     def _is_factor(factor: Value, bits: int, k: int) -> Value:
@@ -221,11 +256,9 @@ class AmaranthOps(Ops[Wire]):
         interval = self.ranges.clip(a.interval, low, high)
         if interval == a.interval:
             return a
-        s = self._stage(a)
-        v = self.delay(a, s)
+        at, (v,) = self._meet(a)
         below, above = self._outside(v, a.interval, low, high)
-        value = Mux(below, low, Mux(above, high, v))
-        return self._register(value, interval, s)
+        return self._register(Mux(below, low, Mux(above, high, v)), interval, at)
 
     @staticmethod
     def _outside(v: Value, interval: Interval, low: int, high: int) -> tuple[Value, Value]:
@@ -243,9 +276,8 @@ class AmaranthOps(Ops[Wire]):
 
     def _compare(self, a: Wire | int, b: Wire | int, strict: bool) -> Wire:
         a, b = self._wire(a), self._wire(b)
-        s = self._stage(a, b)
-        x, y = self.delay(a, s), self.delay(b, s)
-        return self._register(x > y if strict else x >= y, Interval(0, 1), s)
+        at, (x, y) = self._meet(a, b)
+        return self._register(x > y if strict else x >= y, Interval(0, 1), at)
 
     def gt(self, a: Wire | int, b: Wire | int) -> Wire:
         return self._compare(a, b, strict=True)
@@ -256,23 +288,20 @@ class AmaranthOps(Ops[Wire]):
     def select(self, condition: Wire, a: Wire | int, b: Wire | int) -> Wire:
         a, b = self._wire(a), self._wire(b)
         interval = self.ranges.select(condition.interval, a.interval, b.interval)
-        s = self._stage(condition, a, b)
-        out = Signal(shape_of(interval))
-        self.m.d.comb += out.eq(Mux(self.delay(condition, s), self.delay(a, s), self.delay(b, s)))
-        return Wire(out, interval, s)
+        at, (c, x, y) = self._meet(condition, a, b)
+        return self._wires(Mux(c, x, y), interval, at)
 
     def absolute(self, a: Wire) -> Wire:
         interval = self.ranges.absolute(a.interval)
         if a.interval.low >= 0:
             return a
-        s = self._stage(a)
-        v = self.delay(a, s)
-        return self._register(Mux(v < 0, -v, v), interval, s)
+        at, (v,) = self._meet(a)
+        return self._register(Mux(v < 0, -v, v), interval, at)
 
     def table(self, a: Wire, values: Sequence[int], low: int) -> Wire:
         interval = self.ranges.table(a.interval, values, low)
         index = self.clip(self.sub(a, low), 0, len(values) - 1)
         shape = shape_of(interval)
-        s = self._stage(index)
         entries = Array(Const(min(max(v, interval.low), interval.high), shape) for v in values)
-        return self._register(entries[self.delay(index, s)], interval, s)
+        at, (i,) = self._meet(index)
+        return self._register(entries[i], interval, at)

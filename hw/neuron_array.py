@@ -1,7 +1,8 @@
 """The neuron array: N law pipelines that visit a population's rows, with state and parameter memories.
 
-`start` begins a tick; row r enters the pipeline r cycles later and leaves `latency` cycles after that. States are
-read when a row enters and written when it leaves, so ticks must start at least `spacing` cycles apart.
+`start` begins a tick; row r enters the pipelines (`apical.hw.law_pipeline`) r cycles later, its results leave `latency`
+cycles after that. The words that the next tick needs are read when a row enters and written `settled` cycles later, so
+ticks must start at least `spacing` cycles apart.
 """
 
 from __future__ import annotations
@@ -14,24 +15,11 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.arithmetic import ANY_STAGE, AmaranthOps, Wire, shape_of
+from apical.hw.arithmetic import ANY_STAGE, FIXED, STATE, Wire, constant, shape_of
 from apical.hw.design import Lanes
+from apical.hw.law_pipeline import LawPipeline, Nowhere, first_words
 from apical.sw.network import IntArray, Population
 from apical.sw.ranges import Interval, LawRanges
-
-
-class _Nowhere:
-    """Takes a module's statements and forgets them: to learn a law's latency without building it."""
-
-    def __init__(self) -> None:
-        self.comb, self.sync = self, self
-
-    @property
-    def d(self) -> _Nowhere:
-        return self
-
-    def __iadd__(self, statements: object) -> _Nowhere:
-        return self
 
 
 class NeuronArray(wiring.Component):  # type: ignore[misc]
@@ -39,7 +27,8 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
 
     Ports: `start` (with `start_final`: the tick is its sample's last) in the cycle before the first row's currents;
     `row`, `row_valid`: the row whose `currents` must be present in this cycle. Results: `out_valid`, `out_row`,
-    `out_last`, `out_final`, `values` and `states` (after the tick) of N neurons.
+    `out_last`, `out_final`, `values` and `states` (after the tick) of N neurons; `out_ahead`: the row of the next
+    cycle's results.
     """
 
     def __init__(
@@ -74,6 +63,7 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 ),
                 "out_valid": Out(1),
                 "out_row": Out(range(max(self.rows, 2))),
+                "out_ahead": Out(range(max(self.rows, 2))),
                 "out_last": Out(1),
                 "out_final": Out(1),
                 "values": Out(data.ArrayLayout(shape_of(self.value_interval), n)),
@@ -82,16 +72,25 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         )
 
     @cached_property
+    def _plan(self) -> tuple[list[LawPipeline], int, int]:
+        return self._build(Nowhere(), {}, 0, None)
+
+    @property
     def latency(self) -> int:
-        """Pipeline stages of the law, from registered currents to registered results."""
-        return self._build(_Nowhere(), {})[1]
+        """Stages from registered currents to registered results."""
+        return self._plan[1]
+
+    @property
+    def settled(self) -> int:
+        """Stages from registered currents until the words for the next tick are known."""
+        return self.latency + self._plan[2]
 
     @property
     def spacing(self) -> int:
-        """Least distance of two starts: all rows entered, and every state written before it is read again."""
-        return max(self.rows, self.latency + 2)
+        """Least distance of two starts: all rows entered, and every word written before it is read again."""
+        return max(self.rows, self.settled + 2) if self.population.law.states() else self.rows
 
-    def _row_rom(self, m: Module | _Nowhere, table: list[int], interval: Interval, row: Value) -> Value:
+    def _row_rom(self, m: Module | Nowhere, table: list[int], interval: Interval, row: Value) -> Value:
         """Registered look-up by row."""
         shape = shape_of(interval)
         out = Signal(shape, reset_less=True)
@@ -99,14 +98,14 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         m.d.sync += out.eq(entries[row] if len(table) > 1 else entries[0])
         return out
 
-    def _parameter(self, m: Module | _Nowhere, array: IntArray, lane: int, row_at: Mapping[int, Value]) -> Wire:
+    def _parameter(self, m: Module | Nowhere, array: IntArray, lane: int, row_at: Mapping[int, Value]) -> Wire:
         """Constant where all of the lane's neurons share it, else a word per row."""
         here = [int(i) for i in self.neuron_of[:, lane]]
         first = next((i for i in here if i >= 0), 0)  # stands for padding, whose results are never read
         table = [int(array[min(i if i >= 0 else first, len(array) - 1)]) for i in here]
         interval = Interval(min(table), max(table))
         if interval.low == interval.high:
-            return Wire(Const(interval.low, shape_of(interval)), interval, ANY_STAGE)
+            return constant(interval.low)
         made: dict[int, Value] = {}
 
         def at(stage: int) -> Value:
@@ -114,41 +113,37 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 made[stage] = self._row_rom(m, table, interval, row_at.get(stage - 1, Const(0, 1)))
             return made[stage]
 
-        return Wire(Const(0, 1), interval, ANY_STAGE, at, frozenset(table))
+        return Wire(Const(0, 1), interval, ANY_STAGE, at, frozenset(table), FIXED)
 
     def _build(
-        self, m: Module | _Nowhere, row_at: Mapping[int, Value], stored: Mapping[str, list[Value]] | None = None
-    ) -> tuple[list[tuple[dict[str, Value], Value]], int]:
-        """Lay out N law pipelines in `m`; results are aligned to the returned stage."""
-        ops = AmaranthOps(m)
-        results: list[tuple[dict[str, Wire], Wire]] = []
-        law = self.population.law
+        self, m: Module | Nowhere, row_at: Mapping[int, Value], behind: int, held: list[list[Signal]] | None
+    ) -> tuple[list[LawPipeline], int, int]:
+        """Lay out the lanes' laws in `m`: pipelines, stage of the results, stages from there until all words are known.
+
+        :param behind: stage of the results, as an earlier call has found it.
+        :param held: per lane the stored words at stage 0; None to learn which there are.
+        """
+        lanes = []
         for j in range(self.lanes.neuron):
-            currents = {}
+            currents: dict[str, list[Wire]] = {}
             for c, parts in self.intervals.items():
-                wires = []
+                currents[c] = []
                 for i, interval in enumerate(parts):
-                    held = Signal(shape_of(interval), name=f"current_{c}{i}_{j}", reset_less=True)
-                    m.d.sync += held.eq(self.currents[f"{c}{i}"][j] if stored is not None else 0)
-                    wires.append(Wire(held, interval, 0))
-                total = wires[0]
-                for w in wires[1:]:
-                    total = ops.add(total, w)
-                currents[c] = total
+                    sums = Signal(shape_of(interval), name=f"current_{c}{i}_{j}", reset_less=True)
+                    m.d.sync += sums.eq(self.currents[f"{c}{i}"][j])
+                    currents[c].append(Wire(sums, interval, 0))
             state = {
-                name: Wire(stored[name][j] if stored is not None else Const(0, 1), Interval(*fmt.bounds), 0)
-                for name, fmt in law.states().items()
+                name: Wire(self.states[name][j], Interval(*fmt.bounds), behind, source=STATE)
+                for name, fmt in self.population.law.states().items()
             }
             params = {k: self._parameter(m, a, j, row_at) for k, a in self.population.params.items()}
-            results.append(law.step(ops, state, currents, params))
-        final = max(w.stage for states, value in results for w in (*states.values(), value))
-        final = max(final, 0)
-        out = [({k: ops.delay(w, final) for k, w in s.items()}, ops.delay(v, final)) for s, v in results]
-        return out, final
+            lanes.append(LawPipeline(m, self.population, state, currents, params, None if held is None else held[j]))
+        latency = max(0, *(w.stage for lane in lanes for w in (*lane.states.values(), lane.value)))
+        settled = max(behind, *(word.wire.stage for lane in lanes for word in lane.words), behind)
+        return lanes, latency, settled - behind
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        n = self.lanes.neuron
         # Row counter: visible (stage -1) one cycle before the currents are registered (stage 0).
         final_tick, next_first, first_tick = Signal(), Signal(init=1), Signal()
         last_row = Signal()
@@ -166,35 +161,41 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         with m.Else():
             m.d.sync += self.row.eq(self.row + 1)
 
-        latency = self.latency
+        latency, settled = self.latency, self.settled
         row_at: dict[int, Value] = {-1: self.row}
-        marks = Cat(last_row, final_tick)
-        valid: Value = self.row_valid
-        for stage in range(latency + 1):
+        marks: dict[int, Value] = {-1: Cat(last_row, final_tick)}
+        valid: dict[int, Value] = {-1: self.row_valid}
+        for stage in range(settled + 1):
             later_row = Signal.like(self.row, name=f"row_{stage}", reset_less=True)
             later_marks = Signal(2, name=f"marks_{stage}", reset_less=True)
             later_valid = Signal(name=f"valid_{stage}")
-            m.d.sync += [later_row.eq(row_at[stage - 1]), later_marks.eq(marks), later_valid.eq(valid)]
-            row_at[stage], marks, valid = later_row, later_marks, later_valid
+            m.d.sync += [
+                later_row.eq(row_at[stage - 1]),
+                later_marks.eq(marks[stage - 1]),
+                later_valid.eq(valid[stage - 1]),
+            ]
+            row_at[stage], marks[stage], valid[stage] = later_row, later_marks, later_valid
 
-        stored, write_ports = self._state_memory(m, first_tick)
-        results, _ = self._build(m, row_at, stored)
+        held = self._state_memory(m, first_tick)
+        lanes, _, _ = self._build(m, row_at, latency, held)
         padded = self._padding(m, row_at[latency - 1])
-        for j, (states, value) in enumerate(results):
-            for name, v in states.items():
-                m.d.comb += self.states[name][j].eq(v)
+        for j, lane in enumerate(lanes):
+            for name, state in lane.states.items():
+                m.d.comb += self.states[name][j].eq(lane.ops.delay(state, latency))
+            value = lane.ops.delay(lane.value, latency)
             m.d.comb += self.values[j].eq(value if padded is None else Mux(padded[j], 0, value))
-        for name, port in write_ports.items():
+        if self._write is not None:
             m.d.comb += [
-                port.addr.eq(row_at[latency]),
-                port.data.eq(Cat(self.states[name][j] for j in range(n))),
-                port.en.eq(valid),
+                self._write.addr.eq(row_at[settled]),
+                self._write.en.eq(valid[settled]),
+                self._write.data.eq(Cat(lane.ops.delay(w.wire, settled) for lane in lanes for w in lane.words)),
             ]
         m.d.comb += [
-            self.out_valid.eq(valid),
+            self.out_valid.eq(valid[latency]),
             self.out_row.eq(row_at[latency]),
-            self.out_last.eq(marks[0]),
-            self.out_final.eq(marks[1]),
+            self.out_ahead.eq(row_at[latency - 1]),
+            self.out_last.eq(marks[latency][0]),
+            self.out_final.eq(marks[latency][1]),
         ]
         return m
 
@@ -207,31 +208,30 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
             for j in range(self.lanes.neuron)
         ]
 
-    def _state_memory(self, m: Module, first_tick: Value) -> tuple[dict[str, list[Value]], dict[str, memory.WritePort]]:
-        """State words read at stage -1, or the start values in a sample's first tick, registered at stage 0."""
-        stored, ports = {}, {}
-        for name, fmt in self.population.law.states().items():
-            shape = shape_of(Interval(*fmt.bounds))
-            width = shape.width
-            bank = memory.Memory(
-                shape=unsigned(width * self.lanes.neuron),
-                depth=max(self.rows, 2),
-                init=[],
-                attrs={"ram_style": "distributed"},
-            )
-            m.submodules[f"state_{name}"] = bank
-            read = bank.read_port(domain="comb")
-            ports[name] = bank.write_port()
-            m.d.comb += read.addr.eq(self.row)
-            initial = self.population.initial[name]
-            lanes: list[Value] = []
-            for j in range(self.lanes.neuron):
-                held = Signal(shape, name=f"{name}_{j}", reset_less=True)
-                word = read.data[j * width : (j + 1) * width]
-                table = [int(initial[min(max(i, 0), len(initial) - 1)]) for i in self.neuron_of[:, j]]
+    def _state_memory(self, m: Module, first_tick: Value) -> list[list[Signal]]:
+        """Per lane the stored words read at stage -1, or what the start values make of them in a sample's first tick,
+        registered at stage 0. Leaves the write port in `_write`."""
+        shapes = [[shape_of(word.wire.interval) for word in lane.words] for lane in self._plan[0]]
+        width = sum(shape.width for lane in shapes for shape in lane)
+        self._write: memory.WritePort | None = None
+        if not width:
+            return [[] for _ in shapes]
+        bank = memory.Memory(
+            shape=unsigned(width), depth=max(self.rows, 2), init=[], attrs={"ram_style": "distributed"}
+        )
+        m.submodules.state = bank
+        read, self._write = bank.read_port(domain="comb"), bank.write_port()
+        m.d.comb += read.addr.eq(self.row)
+        first, at = first_words(self.population), 0
+        held: list[list[Signal]] = []
+        for j, lane in enumerate(self._plan[0]):
+            held.append([])
+            for n, (word, shape) in enumerate(zip(lane.words, shapes[j], strict=True)):
+                stored = read.data[at : at + shape.width]
+                at += shape.width
+                table = [int(first[word.made_by][max(i, 0)]) for i in self.neuron_of[:, j]]
                 entries = Array(Const(v, shape) for v in table)
                 start = entries[0] if len(set(table)) == 1 else entries[self.row]
-                m.d.sync += held.eq(Mux(first_tick, start, word.as_signed() if shape.signed else word))
-                lanes.append(held)
-            stored[name] = lanes
-        return stored, ports
+                held[j].append(Signal(shape, name=f"word{n}_{j}", reset_less=True))
+                m.d.sync += held[j][n].eq(Mux(first_tick, start, stored.as_signed() if shape.signed else stored))
+        return held

@@ -197,8 +197,7 @@ class Lif(Law):
     ) -> tuple[dict[str, V], V]:
         low, high = Format(self.state_bits).bounds
         leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        current = ops.add(currents["basal"], params["bias"])
-        u = ops.clip(ops.add(leaked, current), low, high)
+        u = ops.clip(ops.add(ops.add(leaked, params["bias"]), currents["basal"]), low, high)
         threshold = params["threshold"]
         spike = ops.gt(u, threshold) if self.compare == "gt" else ops.ge(u, threshold)
         if self.reset == "subtract":
@@ -247,8 +246,8 @@ class LeakyIntegrator(Law):
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
         leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        current = ops.add(currents["basal"], params["bias"])
-        v = ops.clip(ops.add(leaked, current), *Format(self.state_bits).bounds)
+        v = ops.add(ops.add(leaked, params["bias"]), currents["basal"])
+        v = ops.clip(v, *Format(self.state_bits).bounds)
         return {"v": v}, ops.shift(v, self.shift)
 
 
@@ -391,8 +390,7 @@ class AdaptiveLif(Law):
         a = ops.clip(ops.add(relaxed, ops.select(state["s"], params["adaptation"], 0)), 0, high)
         threshold = ops.add(params["threshold"], a)
         leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        current = ops.add(currents["basal"], params["bias"])
-        driven = ops.add(leaked, current)
-        v = ops.clip(ops.sub(driven, ops.select(state["s"], threshold, 0)), low, high)
+        ready = ops.sub(ops.add(leaked, params["bias"]), ops.select(state["s"], threshold, 0))
+        v = ops.clip(ops.add(ready, currents["basal"]), low, high)
         spike = ops.gt(v, threshold)
         return {"v": v, "a": a, "s": spike}, spike if self.sends == "spike" else ops.shift(v, self.shift)
