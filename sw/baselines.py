@@ -1,7 +1,6 @@
 """Baselines: the counted work of conventional networks of the same task.
 
-So far the dense point-neuron multilayer perceptron. Recurrent baselines (RNN, LSTM) belong here: a function that
-returns counts by kind, as `dense` does.
+Here the dense point-neuron multilayer perceptron; `apical.sw.recurrent_baselines` has the recurrent ones.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from apical.sw.counting import bits_of, move, no_counts, update_law
+from apical.sw.counting import bits_of, move, multiply, no_counts, update_law
 from apical.sw.laws import Relu
 from apical.sw.network import Network
 from apical.sw.ranges import Interval
@@ -63,14 +62,17 @@ def dense(network: Network, samples: int, ticks: int, variant: Variant) -> dict[
         macs = fan_in * population.size * passes
         updates = population.size * passes
         out["synaptic_operation"] += macs
-        move(out, "weight_read", macs, weight_bits)
+        move(out, "weight_read", macs, weight_bits, fan_in * population.size)
         out[f"{prefix}add"] += macs
-        out[f"{prefix}multiply"] += macs
+        if prefix:
+            out["fp32_multiply"] += macs
+        else:
+            multiply(out, "multiply", macs, 8 * 8)
         if variant.accumulators == "memory":
-            move(out, "accumulator_read", macs + updates, sums)
-            move(out, "accumulator_write", macs + updates, sums)
+            move(out, "accumulator_read", macs + updates, sums, population.size)
+            move(out, "accumulator_write", macs + updates, sums, population.size)
         update_law(out, Relu(), updates)
-        move(out, "parameter_read", updates, sums)  # the bias
+        move(out, "parameter_read", updates, sums, population.size)  # the bias
         out["event_sent"] += updates
         fed |= {p.source for p in layers}
     out["event_received"] = passes * sum(i.size for i in network.inputs if i.name in fed)

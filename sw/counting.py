@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from apical.sw.laws import Law
 from apical.sw.network import Network, Population
-from apical.sw.ranges import Interval
+from apical.sw.ranges import Interval, IntervalOps
 
 KINDS: dict[str, str] = {
     "synaptic_operation": "one event reaching one target, as a whole",
@@ -68,7 +68,10 @@ MEMORY = (
     "weight_write",
     "off_chip_word",
 )
-"""Kinds that move words: counted in words and in bits."""
+"""Kinds that move words: counted in words, in bits, and in bits by the size of the memory they are in."""
+
+MULTIPLICATIONS = ("multiply", "law_multiply")
+"""Kinds whose bits are the product of both operands' widths: the size of the multiplier."""
 
 
 class _Value:
@@ -98,9 +101,7 @@ class CountingOps:
         return self._one("law_add")
 
     def mul(self, a: _Value | int, b: _Value | int) -> _Value:
-        constant = next((x for x in (a, b) if isinstance(x, int)), None)
-        wire = constant is not None and abs(constant).bit_count() <= 1
-        return self._one("law_multiply", 0 if wire else 1)
+        return self._one("law_multiply", 0 if _is_wire(a, b) else 1)
 
     def shift(self, a: _Value, n: int) -> _Value:
         return _Value()
@@ -127,6 +128,33 @@ class CountingOps:
         return self._one("law_add")
 
 
+def _is_wire(*operands: object) -> bool:
+    """True for a multiplication by a constant power of two, or by 0."""
+    return any(isinstance(x, int) and abs(x).bit_count() <= 1 for x in operands)
+
+
+@dataclass
+class _WidthOps(IntervalOps):
+    """Adds up the products of the operands' widths, of all multiplications of a law."""
+
+    bits: int = 0
+
+    def mul(self, a: Interval | int, b: Interval | int) -> Interval:
+        if not _is_wire(a, b):
+            self.bits += bits_of(self._interval(a)) * bits_of(self._interval(b))
+        return super().mul(a, b)
+
+    def leak(self, a: Interval, d: Interval, bits: int) -> Interval:
+        return super().shift(super().mul(a, d), bits)  # a subtraction, not a multiplication
+
+
+def multiplier_bits(law: Law, currents: Mapping[str, Interval], params: Mapping[str, Interval]) -> int:
+    """Sum over the multiplications of one evaluation of a law: width of one operand × width of the other."""
+    ops = _WidthOps()
+    law.step(ops, {name: Interval(*fmt.bounds) for name, fmt in law.states().items()}, currents, params)
+    return ops.bits
+
+
 def law_of(law: Law) -> dict[str, int]:
     """Operations of one evaluation of a law's `step`: law_add, law_multiply, law_compare, law_table_read."""
     ops = CountingOps()
@@ -149,7 +177,7 @@ def bits_of(interval: Interval) -> int:
 def no_counts() -> dict[str, int]:
     """Zero of every kind but ``law_update``, which is counted by law."""
     words = {kind: 0 for kind in KINDS if kind != "law_update"}
-    return words | {f"{kind} bits": 0 for kind in MEMORY}
+    return words | {f"{kind} bits": 0 for kind in (*MEMORY, *MULTIPLICATIONS)}
 
 
 def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
@@ -157,10 +185,27 @@ def add_counts(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
     return {kind: a.get(kind, 0) + b.get(kind, 0) for kind in (*a, *(k for k in b if k not in a))}
 
 
-def move(counts: dict[str, int], kind: str, words: int, bits: int) -> None:
-    """Count `words` words of `bits` bits each."""
+def move(counts: dict[str, int], kind: str, words: int, bits: int, held: int) -> None:
+    """Count `words` words of `bits` bits each, of a memory that holds `held` of them."""
     counts[kind] += words
     counts[f"{kind} bits"] += words * bits
+    if words:
+        key = f"{kind} bits in {-(-held * bits // 8)} bytes"
+        counts[key] = counts.get(key, 0) + words * bits
+
+
+def by_memory(counts: Mapping[str, int], kind: str) -> dict[int, int]:
+    """Bits moved of a memory kind, by the size of the memory in bytes."""
+    start = f"{kind} bits in "
+    return {
+        int(key.removeprefix(start).removesuffix(" bytes")): n for key, n in counts.items() if key.startswith(start)
+    }
+
+
+def multiply(counts: dict[str, int], kind: str, times: int, bits: int) -> None:
+    """Count multiplications whose operands' widths have the product `bits`."""
+    counts[kind] += times
+    counts[f"{kind} bits"] += times * bits
 
 
 def update_law(counts: dict[str, int], law: Law, updates: int) -> None:
@@ -185,15 +230,16 @@ def synapses_of(network: Network, population: Population, counters: Mapping[str,
     accumulator = {c: bits_of(i) for c, i in network.currents(population).items()}
     for p in network.incoming(population.name):
         operations = counters[f"projection {p.name}: events"] * population.size
+        values, weights, sums = network.nodes[p.source].value_range, p.weights.size, accumulator[p.compartment]
         out["synaptic_operation"] += operations
-        move(out, "weight_read", operations, p.weight_bits)
+        move(out, "weight_read", operations, p.weight_bits, weights)
         out["add"] += operations
-        if network.nodes[p.source].value_range != (0, 1):
-            out["multiply"] += operations
-        move(out, "accumulator_read", operations, accumulator[p.compartment])
-        move(out, "accumulator_write", operations, accumulator[p.compartment])
-        move(out, "weight_write", counters.get(f"projection {p.name}: weight writes", 0), p.weight_bits)
-        move(out, "off_chip_word", counters.get(f"projection {p.name}: off-chip words", 0), p.weight_bits)
+        if values != (0, 1):
+            multiply(out, "multiply", operations, p.weight_bits * bits_of(Interval(*values)))
+        move(out, "accumulator_read", operations, sums, population.size)
+        move(out, "accumulator_write", operations, sums, population.size)
+        move(out, "weight_write", counters.get(f"projection {p.name}: weight writes", 0), p.weight_bits, weights)
+        move(out, "off_chip_word", counters.get(f"projection {p.name}: off-chip words", 0), p.weight_bits, weights)
     return out
 
 
@@ -204,18 +250,21 @@ def updates_of(
 
     :param law: evaluated in place of the population's own, as where another form of it is to be priced.
     """
-    out = no_counts()
+    out, law, size = no_counts(), law or population.law, population.size
     updates = counters[f"population {population.name}: updates"]
-    for interval in network.currents(population).values():  # the law reads each compartment's sum and clears it
-        move(out, "accumulator_read", updates, bits_of(interval))
-        move(out, "accumulator_write", updates, bits_of(interval))
-    update_law(out, law or population.law, updates)
-    for fmt in population.law.states().values():
-        move(out, "state_read", updates, fmt.bits)
-        move(out, "state_write", updates, fmt.bits)
-    for array in population.params.values():
+    currents = network.currents(population)
+    params = {name: Interval(int(array.min()), int(array.max())) for name, array in population.params.items()}
+    for interval in currents.values():  # the law reads each compartment's sum and clears it
+        move(out, "accumulator_read", updates, bits_of(interval), size)
+        move(out, "accumulator_write", updates, bits_of(interval), size)
+    update_law(out, law, updates)
+    out["law_multiply bits"] += updates * multiplier_bits(law, currents, params)
+    for fmt in law.states().values():
+        move(out, "state_read", updates, fmt.bits, size)
+        move(out, "state_write", updates, fmt.bits, size)
+    for name, array in population.params.items():
         if array.shape[0] > 1:  # a shared one is a constant
-            move(out, "parameter_read", updates, bits_of(Interval(int(array.min()), int(array.max()))))
+            move(out, "parameter_read", updates, bits_of(params[name]), size)
     return out
 
 

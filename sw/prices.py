@@ -5,6 +5,7 @@ A table is a YAML file in `sw/technologies/` or a user's own; docs/reference/ene
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,11 +15,13 @@ from typing import Annotated, Literal
 import pydantic
 
 from apical.sw.bundle import BundleError, read_yaml
-from apical.sw.counting import COMPONENTS, KINDS, MEMORY
+from apical.sw.counting import COMPONENTS, KINDS, MEMORY, MULTIPLICATIONS, by_memory
 
 FOLDER = Path(__file__).parent / "technologies"
 DEFAULT = "horowitz-45nm"
 PICO = 1e-12
+SMALLEST = 1024
+"""Bytes below which a memory gets no cheaper: smaller ones are far from what the sources state."""
 
 
 class EnergyError(ValueError):
@@ -29,7 +32,10 @@ class Price(pydantic.BaseModel):
     """Price of one kind of work.
 
     :param value: energy of one unit of work, in `unit`; above zero, finite.
-    :param unit: ``pJ`` per counted word or operation, or ``pJ/bit`` (memory kinds): per bit of the words.
+    :param unit: ``pJ`` per counted word or operation, or ``pJ/bit``: per bit of the words (memory kinds), per product
+        of the operands' widths (multiplications).
+    :param at_bytes: size of the memory for which a memory kind's price holds; other sizes cost in proportion to the
+        square root of theirs, those below `SMALLEST` bytes as that. None: the price holds for any size.
     :param status: ``published`` (as printed in the source), ``derived`` (calculated from it, `note` says how),
         ``measured`` (by the owner of the table).
     :param source: full citation.
@@ -41,6 +47,16 @@ class Price(pydantic.BaseModel):
     status: Literal["published", "derived", "measured"]
     source: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=600)]
     note: Annotated[str, pydantic.StringConstraints(max_length=600)] = ""
+    at_bytes: Annotated[int, pydantic.Field(ge=1)] | None = None
+
+    def joules(self, kind: str, counts: Mapping[str, int]) -> float:
+        """Energy of all work of a kind."""
+        if self.at_bytes is not None:
+            sizes = by_memory(counts, kind).items()
+            work = sum(bits * math.sqrt(max(held, SMALLEST) / self.at_bytes) for held, bits in sizes)
+        else:
+            work = counts[f"{kind} bits" if self.unit == "pJ/bit" else kind]
+        return work * self.value * PICO
 
 
 class StaticPower(pydantic.BaseModel):
@@ -79,8 +95,11 @@ def _check_prices(technology: Technology, where: str) -> None:
         base, _, law = kind.partition(":")
         if base not in KINDS or (law and base != "law_update") or kind.endswith(":"):
             raise EnergyError(f"{where}: prices: unknown kind {kind!r}; known: {', '.join(KINDS)} (or law_update:LAW)")
-        if price.unit == "pJ/bit" and kind not in MEMORY:
-            raise EnergyError(f"{where}: prices.{kind}: expected unit pJ, got pJ/bit, which only memory kinds have")
+        if price.unit == "pJ/bit" and kind not in (*MEMORY, *MULTIPLICATIONS):
+            which = "memory kinds and multiplications"
+            raise EnergyError(f"{where}: prices.{kind}: expected unit pJ, got pJ/bit, which only {which} have")
+        if price.at_bytes is not None and (kind not in MEMORY or price.unit != "pJ/bit"):
+            raise EnergyError(f"{where}: prices.{kind}: at_bytes is for memory kinds priced in pJ/bit")
     for composite, parts in COMPONENTS.items():
         both = [part for part in parts if part in technology.prices]
         if technology.covers(composite) and both:
@@ -115,7 +134,7 @@ def load_technology(path: Path) -> Technology:
 
 @cache
 def _shipped() -> dict[str, Technology]:
-    return {path.stem: load_technology(path) for path in sorted(FOLDER.glob("*.yaml"))}
+    return {path.stem: load_technology(path) for path in sorted(FOLDER.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def technologies() -> dict[str, Technology]:
@@ -173,13 +192,13 @@ def joules(counts: Mapping[str, int], which: str | Path | Technology, seconds: f
     by_kind: dict[str, float] = {}
     unpriced: dict[str, int] = {}
     for kind, count in counts.items():
-        if kind.endswith(" bits") or not count:
+        if " bits" in kind or not count:
             continue
         price = table.price_of(kind)
         base = kind.partition(":")[0]
         whole = next((c for c, parts in COMPONENTS.items() if base in parts), None)
         if price is not None:
-            by_kind[kind] = (counts[f"{kind} bits"] if price.unit == "pJ/bit" else count) * price.value * PICO
+            by_kind[kind] = price.joules(kind, counts)
         elif base in COMPONENTS:
             if not any(part in table.prices for part in COMPONENTS[base]):
                 unpriced[kind] = count

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apical.sw import recurrent_baselines as formulas
-from apical.sw.counting import add_counts, updates_of
+from apical.sw.counting import add_counts, multiply, updates_of
 from apical.sw.golden import Trace
 from apical.sw.laws import AdaptiveLif, LeakyIntegrator, Lif, make_law
 from apical.sw.network import Network, Population
@@ -170,15 +170,17 @@ def _other_forms(network: Network, trace: Trace) -> tuple[dict[str, Counts], set
     out: dict[str, Counts] = {form: {} for form in FORMS}
     built = set()
     for p in network.populations:
-        multiply, shift, extra = p.law, p.law, 0
+        folded, shift, extra = p.law, p.law, 0
         if "leak" in getattr(p.law, "__dataclass_fields__", {}):
-            multiply, shift = (make_law(p.law.name, p.law.options() | {"leak": leak}) for leak in ("multiply", "shift"))
+            folded, shift = (make_law(p.law.name, p.law.options() | {"leak": leak}) for leak in ("multiply", "shift"))
             extra = 1 + (cell_of(p) == "adaptive")
-            built.add("folded" if p.law == multiply else "folded, shift decays")
-        for form, law in zip(FORMS, (multiply, multiply, shift), strict=True):
+            built.add("folded" if p.law == folded else "folded, shift decays")
+        for form, law in zip(FORMS, (folded, folded, shift), strict=True):
             work = updates_of(network, p, trace.counters, law)
             if form == "as published":
-                work["law_multiply"] += extra * trace.counters[f"population {p.name}: updates"]
+                updates = trace.counters[f"population {p.name}: updates"]
+                each = work["law_multiply bits"] // max(work["law_multiply"], 1)  # as wide as its decays
+                multiply(work, "law_multiply", extra * updates, each)
             out[form] = add_counts(out[form], work)
     return out, built
 

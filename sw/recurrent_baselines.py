@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from apical.sw.counting import bits_of, move, no_counts
+from apical.sw.counting import bits_of, move, multiply, no_counts
 from apical.sw.ranges import Interval
 
 UNITS = 290
@@ -150,18 +150,26 @@ class RecurrentCell:
         """
         synapses, own, events = no_counts(), no_counts(), no_counts()
         cells, updates = self.directions * units, self.directions * units * steps
-        macs = self.directions * (self.gates * (inputs + units) * units + units * classes) * steps
+        matrix, read = (
+            self.gates * (inputs + units) * units,
+            cells * classes,
+        )  # weights: of a direction, of the read-out
+        macs = (self.directions * matrix + read) * steps
         reach = 128 * 128 * (inputs + units)
-        synapses["synaptic_operation"] = synapses["add"] = synapses["multiply"] = macs
-        move(synapses, "weight_read", macs, 8)
+        synapses["synaptic_operation"] = synapses["add"] = macs
+        multiply(synapses, "multiply", macs, 8 * 8)
+        move(synapses, "weight_read", self.directions * matrix * steps, 8, matrix)
+        move(synapses, "weight_read", read * steps, 8, read)
         own[f"law_update:{self.name}"] = updates
         own["law_add"] = updates * (self.gates + self.products) + classes * steps
-        own["law_multiply"] = updates * self.products
+        multiply(own, "law_multiply", updates * self.products, 8 * 16)
         own["law_table_read"] = updates * self.activations
-        move(own, "parameter_read", updates * self.gates + classes * steps, bits_of(Interval(-reach, reach)))
+        sums = bits_of(Interval(-reach, reach))
+        move(own, "parameter_read", updates * self.gates, sums, units * self.gates)
+        move(own, "parameter_read", classes * steps, sums, classes)
         for bits in self.state_bits:
-            move(own, "state_read", updates, bits)
-            move(own, "state_write", updates, bits)
+            move(own, "state_read", updates, bits, units)
+            move(own, "state_write", updates, bits, units)
         events["event_received"], events["event_sent"] = inputs * steps, (cells + classes) * steps
         return {"synapses": synapses, "updates": own, "events": events}
 

@@ -59,6 +59,7 @@ HAND = {
     "law_update:relu": 2,
     "law_add": 14,  # lif 3 × 4, relu 1 × 2
     "law_multiply": 4,  # the decay
+    "law_multiply bits": 576,  # 16 bits of membrane × 9 of the decay 256
     "law_compare": 24,  # lif: two clips and the threshold, 5 × 4; relu: one clip, 2 × 2
     "state_read": 4,
     "state_read bits": 64,
@@ -73,8 +74,54 @@ HAND = {
 
 def test_counts_of_a_network_worked_by_hand() -> None:
     counted = energy.counts(tiny(), tiny_trace())
-    assert {k: v for k, v in counted.items() if v} == {k: v for k, v in HAND.items() if v}
+    assert {k: v for k, v in counted.items() if v and " bits in " not in k} == {k: v for k, v in HAND.items() if v}
     assert {k for k in counted if not k.endswith(" bits")} >= {k for k in counting.KINDS if k != "law_update"}
+
+
+def test_bits_are_counted_by_the_memory_they_are_in() -> None:
+    counted = energy.counts(tiny(), tiny_trace())
+    # weights of a: 6 × 4 bits, of b: 2 × 4 bits; 2 membranes of 16 bits; 2 thresholds of 3 bits
+    assert counting.by_memory(counted, "weight_read") == {3: 24, 1: 4}
+    assert counting.by_memory(counted, "state_write") == {4: 64}
+    assert counting.by_memory(counted, "parameter_read") == {1: 12}
+    for kind in counting.MEMORY:
+        assert sum(counting.by_memory(counted, kind).values()) == counted[f"{kind} bits"]
+
+
+def test_graded_events_need_a_multiplier_of_both_widths() -> None:
+    graded = replace(tiny(), inputs=(Input("pixels", 3, Format(4, signed=False)),))
+    counted = energy.counts(graded, golden.run(graded, np.array([[[9, 0, 3], [0, 15, 0]]])))
+    assert counted["multiply bits"] == counted["multiply"] * 4 * 4
+    one = Interval(0, 0)
+    squares = counting.multiplier_bits(
+        TwoPoint(fraction_bits=6, shift=0),
+        {"basal": Interval(-1000, 1000), "apical": Interval(-1000, 1000)},
+        {"bias_basal": one, "bias_apical": one},
+    )
+    assert squares == 10 * 10 + 10 * 10  # R in -64..511; C in -512..511, 64 + |R| in 64..575 is 10 bits
+    assert counting.multiplier_bits(Lif(leak="shift"), {"basal": one}, dict.fromkeys(Lif().parameters(), one)) == 0
+
+
+def test_a_price_at_a_size_grows_with_the_root_of_the_memory(tmp_path: Path) -> None:
+    table = own_table()
+    table["prices"] = {"weight_read": price(0.5, "pJ/bit") | {"at_bytes": 4096}}
+    path = write(tmp_path, table)
+    for held, factor in ((4096, 1.0), (4 * 4096, 2.0), (1024, 0.5), (1, 0.5)):  # nothing is cheaper than 1 KB
+        counts = counting.no_counts()
+        counting.move(counts, "weight_read", 10, 8, held)
+        assert math.isclose(energy.joules(counts, path).total, 80 * 0.5e-12 * factor)
+
+
+def test_the_sized_technology_meets_the_published_prices() -> None:
+    prices = energy.technology("horowitz-45nm-sized").prices
+    for size, published, within in ((8192, 10, 1e-9), (32768, 20, 1e-9), (1 << 20, 100, 0.14)):
+        counts = counting.no_counts()
+        counting.move(counts, "weight_read", 1, 64, size // 8)
+        assert math.isclose(prices["weight_read"].joules("weight_read", counts), published * 1e-12, rel_tol=within)
+    for bits, each in ((8, 0.2), (32, 3.1)):
+        counts = counting.no_counts()
+        counting.multiply(counts, "multiply", 1, bits * bits)
+        assert math.isclose(prices["multiply"].joules("multiply", counts), each * 1e-12, rel_tol=0.04)
 
 
 def test_joules_worked_by_hand_on_each_technology() -> None:
@@ -304,6 +351,8 @@ def bad_tables() -> list[tuple[str, Any, str]]:
         ("infinite", with_prices(add=price(float("inf"))), r"prices\.add\.value: Input should be a finite number"),
         ("text", with_prices(add=price("cheap")), r"prices\.add\.value: Input should be a valid number, got 'cheap'"),
         ("unit", with_prices(add=price(1.0, "nJ")), r"prices\.add\.unit: Input should be 'pJ' or 'pJ/bit', got 'nJ'"),
+        ("size of an addition", with_prices(add=price(1.0) | {"at_bytes": 64}), r"prices\.add: at_bytes is for memory"),
+        ("no size", with_prices(add=price(1.0) | {"at_bytes": 0}), r"prices\.add\.at_bytes: Input should be greater"),
         ("bits of an addition", with_prices(add=price(1.0, "pJ/bit")), r"prices\.add: expected unit pJ, got pJ/bit"),
         (
             "counted twice",
@@ -347,7 +396,9 @@ def test_every_kind_and_technology_is_on_the_reference_page() -> None:
 
 
 def test_an_unknown_technology_lists_the_known_ones() -> None:
-    with pytest.raises(energy.EnergyError, match=r"^technology 'warp': expected one of horowitz-45nm, loihi, .*path"):
+    with pytest.raises(
+        energy.EnergyError, match=r"^technology 'warp': expected one of horowitz-45nm, .*, odin, .*path"
+    ):
         energy.technology("warp")
 
 

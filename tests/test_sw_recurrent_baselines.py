@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from apical.sw import recurrent_baselines as formulas
-from apical.sw.counting import KINDS, MEMORY
+from apical.sw.counting import KINDS, MEMORY, MULTIPLICATIONS, by_memory
 from apical.sw.recurrent_baselines import CONSTANTS, RECURRENT, SPIKING, Constants, Operations
 
 INT32, FP32 = CONSTANTS
@@ -105,8 +105,10 @@ def test_a_counted_lstm_worked_by_hand() -> None:
     assert own["state_read bits"] == own["state_write bits"] == 2 * (8 + 16)
     assert own["parameter_read bits"] == 13 * 18  # sums of 5 products of 8 × 8 bits: ±81,920
     assert (parts["events"]["event_received"], parts["events"]["event_sent"]) == (3, 2 + 5)
-    known = {*KINDS, "law_update:lstm", *(f"{kind} bits" for kind in MEMORY)}
-    assert all(kind in known for work in parts.values() for kind in work)
+    known = {*KINDS, "law_update:lstm", *(f"{kind} bits" for kind in (*MEMORY, *MULTIPLICATIONS))}
+    assert all(kind.partition(" bits in ")[0] in known for work in parts.values() for kind in work)
+    # 4 matrices of (3 + 2) × 2 and a read-out of 2 × 5, a byte each
+    assert by_memory(parts["synapses"], "weight_read") == {40: 8 * 40, 10: 8 * 10}
 
 
 def test_every_formula_and_constant_is_on_the_reference_page() -> None:
