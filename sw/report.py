@@ -161,7 +161,7 @@ def _energy(system: SystemReport, plots: _Plots) -> dict[str, Any]:
     if not rows:
         return {}
     work = rows[0]["counts"]
-    kinds = [k for k in work if not k.endswith(" bits") and work[k]]
+    kinds = [k for k in work if " bits" not in k and work[k]]
     prices = []
     for row in rows:
         table = technologies().get(row["technology"])
