@@ -102,28 +102,6 @@ def test_graded_events_need_a_multiplier_of_both_widths() -> None:
     assert counting.multiplier_bits(Lif(leak="shift"), {"basal": one}, dict.fromkeys(Lif().parameters(), one)) == 0
 
 
-def test_a_price_at_a_size_grows_with_the_root_of_the_memory(tmp_path: Path) -> None:
-    table = own_table()
-    table["prices"] = {"weight_read": price(0.5, "pJ/bit") | {"at_bytes": 4096}}
-    path = write(tmp_path, table)
-    for held, factor in ((4096, 1.0), (4 * 4096, 2.0), (1024, 0.5), (1, 0.5)):  # nothing is cheaper than 1 KB
-        counts = counting.no_counts()
-        counting.move(counts, "weight_read", 10, 8, held)
-        assert math.isclose(energy.joules(counts, path).total, 80 * 0.5e-12 * factor)
-
-
-def test_the_sized_technology_meets_the_published_prices() -> None:
-    prices = energy.technology("horowitz-45nm-sized").prices
-    for size, published, within in ((8192, 10, 1e-9), (32768, 20, 1e-9), (1 << 20, 100, 0.14)):
-        counts = counting.no_counts()
-        counting.move(counts, "weight_read", 1, 64, size // 8)
-        assert math.isclose(prices["weight_read"].joules("weight_read", counts), published * 1e-12, rel_tol=within)
-    for bits, each in ((8, 0.2), (32, 3.1)):
-        counts = counting.no_counts()
-        counting.multiply(counts, "multiply", 1, bits * bits)
-        assert math.isclose(prices["multiply"].joules("multiply", counts), each * 1e-12, rel_tol=0.04)
-
-
 def test_joules_worked_by_hand_on_each_technology() -> None:
     work = energy.counts(tiny(), tiny_trace())
     # 28·0.3125 + 7·0.1 + 2·49·0.15625 + 14·0.1 + 4·3.1 + 24·0.1 + 2·64·0.15625 + 12·0.15625 pJ
