@@ -1,0 +1,261 @@
+"""Calibration: from real numbers to integers, population by population, on training data.
+
+All that a neuron adds up shares one scale (steps per real unit): weights of every projection onto it, bias, threshold,
+adaptation. A large scale clips weights, a small one makes thresholds coarse; and since a leak is floored in every
+tick, half a step is lost per tick, which the bias can give back. Where a neuron sends spikes its scale is its own
+business, so each one has its own; read-outs whose membranes are compared share one.
+
+The search is local: each candidate (scale, bias offset) of every neuron runs on the integer semantics with the events
+that reach it in the float network (from populations below: in the integer network so far), and what it then sends is
+compared with what the float neuron sends. All candidates of a population are one feed-forward network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from apical.sw import golden, layers
+from apical.sw.laws import Format
+from apical.sw.network import Input, Network
+from apical.sw.real_network import FLAG, RealArray, RealNetwork, RealPopulation, RealProjection
+from apical.sw.surrogate import multi_gaussian
+
+MARGINS = 2.0 ** np.linspace(-1.5, 1.5, 13)  # scales to try, relative to the one at which the largest weight just fits
+OFFSETS = (0.0, 0.5, 1.0)  # added to the bias in steps; 0.5 is what the floor takes on average
+WINDOW = 8  # ticks over which spikes are counted before they are compared
+HEADROOM = 0.9  # share of a state's format that calibration data may fill
+
+# Judges a network's output: [samples, ticks, neurons] of the first output population, in real units.
+Judge = Callable[[np.ndarray], float | None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of rounding costs.
+
+    :param error: root mean square of the change of the first output's values (spikes in windows), relative to theirs.
+    :param score: the judge's figure; None without one.
+    """
+
+    rounded: str
+    error: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibrated network.
+
+    :param scales: steps per real unit of every neuron, by population.
+    :param steps: the network in integer steps, before rounding (its biases carry the chosen offsets).
+    """
+
+    network: Network
+    scales: Mapping[str, RealArray]
+    steps: RealNetwork
+
+
+def _windows(values: np.ndarray) -> np.ndarray:
+    """Means over windows of ticks, [samples, windows, neurons]."""
+    ticks = values.shape[1] - values.shape[1] % WINDOW or values.shape[1]
+    width = min(WINDOW, ticks)
+    parts = values[:, :ticks].reshape(values.shape[0], ticks // width, width, values.shape[2])
+    return np.asarray(parts.mean(axis=2, dtype=np.float32))
+
+
+def _largest_scale(cell: RealPopulation, reached: float) -> RealArray:
+    """Scale at which states and current parameters just fit their formats."""
+    states = [fmt.bounds[1] for fmt in cell.law.states().values() if fmt != FLAG]
+    room = np.full(cell.size, HEADROOM * min(states) / max(reached, 1e-9)) if states else np.full(cell.size, np.inf)
+    for name, spec in cell.law.parameters().items():
+        if spec.unit == "current":
+            room = np.minimum(room, spec.high / np.maximum(np.abs(cell.params[name]), 1e-12))
+    return room
+
+
+def _full_scale(cell: RealPopulation, wires: list[RealProjection]) -> RealArray:
+    """Scale at which each neuron's largest weight just fits its bits."""
+    out = np.full(cell.size, np.inf)
+    for p in wires:
+        out = np.minimum(out, Format(p.bits).bounds[1] / np.maximum(np.abs(p.weights).max(axis=1), 1e-12))
+    return np.asarray(out if cell.spikes else np.full(cell.size, out.min()))
+
+
+def _with_offset(cell: RealPopulation, offset: RealArray) -> RealPopulation:
+    """A scaled population whose biases are moved by `offset` steps."""
+    return replace(cell, params={**cell.params, "bias": cell.params["bias"] + offset})
+
+
+def _candidates(
+    cell: RealPopulation, wires: list[RealProjection], inputs: Mapping[str, Input], reached: float
+) -> tuple[RealArray, RealArray, RealNetwork]:
+    """Scales and offsets of every candidate, [candidates, size], and all of them as one feed-forward network."""
+    most, full = _largest_scale(cell, reached), _full_scale(cell, wires)
+    if not cell.spikes:
+        most = np.full(cell.size, most.min())
+    pairs = [(np.minimum(full * m, most), np.full(cell.size, o)) for m in MARGINS for o in OFFSETS]
+    scales, offsets = np.array([s for s, _ in pairs]), np.array([o for _, o in pairs])
+
+    def repeat(array: RealArray) -> RealArray:
+        return np.tile(array, (len(pairs),) + (1,) * (array.ndim - 1))
+
+    many = replace(
+        cell,
+        size=cell.size * len(pairs),
+        params={k: repeat(a) for k, a in cell.params.items()},
+        initial={k: repeat(a) for k, a in cell.initial.items()},
+    )
+    flat = scales.reshape(-1)
+    many = _with_offset(many.scaled(flat), offsets.reshape(-1))
+    sources = tuple(
+        Input(p.name, p.weights.shape[1], inputs[p.source].format if p.source in inputs else FLAG) for p in wires
+    )
+    wide = tuple(replace(p, source=p.name, weights=repeat(p.weights) * flat[:, None]) for p in wires)
+    return scales, offsets, RealNetwork(sources, (many,), wide, (cell.name,))
+
+
+def _choose(
+    real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
+) -> tuple[RealArray, RealArray]:
+    """The best scale and bias offset of every neuron.
+
+    :param sent: by node, the events that reach it.
+    :param wanted: what the float neurons send.
+    """
+    wires = real.incoming(cell.name)
+    scales, offsets, network = _candidates(cell, wires, {i.name: i for i in real.inputs}, reached)
+    x = np.rint(np.concatenate([sent[p.source] for p in wires], axis=2)).astype(np.int64)
+    ours = golden.run(network.integers(), x, batch=16).outputs[cell.name]
+    target = _windows(wanted)
+    errors = np.empty_like(scales)
+    for k in range(len(scales)):
+        part = _windows(ours[:, :, k * cell.size : (k + 1) * cell.size])
+        if not cell.spikes:
+            part = part / scales[k].astype(np.float32)
+        errors[k] = ((part - target) ** 2).mean(axis=(0, 1))
+    if cell.spikes:
+        best = errors.argmin(axis=0)
+    else:  # one scale for all: the best offset of each neuron, then the best margin of all
+        by_margin = errors.reshape(len(MARGINS), len(OFFSETS), cell.size)
+        margin = int(by_margin.min(axis=1).sum(axis=1).argmin())
+        best = margin * len(OFFSETS) + by_margin[margin].argmin(axis=0)
+    columns = np.arange(cell.size)
+    return scales[best, columns], offsets[best, columns]
+
+
+def _below(real: RealNetwork, count: int) -> RealNetwork:
+    """The first `count` populations alone; the last of them is the output."""
+    kept = real.populations[:count]
+    names = {i.name for i in real.inputs} | {p.name for p in kept}
+    wires = tuple(p for p in real.projections if p.target in names and p.source in names)
+    return replace(real, populations=kept, projections=wires, outputs=(kept[-1].name,), decoder=None)
+
+
+def in_steps(real: RealNetwork, scales: Mapping[str, RealArray], offsets: Mapping[str, RealArray]) -> RealNetwork:
+    """In integer steps, biases moved by their offsets (steps)."""
+    scaled = real.scaled(scales)
+    return replace(scaled, populations=tuple(_with_offset(p, offsets[p.name]) for p in scaled.populations))
+
+
+def calibrate(real: RealNetwork, x: np.ndarray, progress: golden.Progress | None = None) -> Calibrated:
+    """Choose every neuron's scale and bias, and round.
+
+    :param real: laws with a parameter ``bias``; spikes between populations.
+    :param x: training events, [samples, ticks, channels]; a few samples do.
+    :param progress: called with (populations done, populations).
+    :raises ValueError: a law without a bias.
+    """
+    for cell in real.populations:
+        if "bias" not in cell.params:
+            raise ValueError(f"population {cell.name!r}: calibration needs a law with a bias, got {cell.law.name}")
+    values, largest = real.run(x)
+    sent: dict[str, np.ndarray] = dict(values)
+    scales: dict[str, RealArray] = {}
+    offsets: dict[str, RealArray] = {}
+    for n, cell in enumerate(real.populations, 1):
+        chosen = _choose(real, cell, sent, values[cell.name], largest[cell.name])
+        scales[cell.name], offsets[cell.name] = chosen
+        so_far = in_steps(_below(real, n), scales, offsets).integers()
+        sent[cell.name] = golden.run(so_far, x).outputs[cell.name]
+        if progress is not None:
+            progress(n, len(real.populations))
+    steps = in_steps(real, scales, offsets)
+    return Calibrated(steps.integers(), scales, steps)
+
+
+def costs(real: RealNetwork, done: Calibrated, x: np.ndarray, judge: Judge | None = None) -> list[Cost]:
+    """What each rounding costs by itself, in real arithmetic with nothing else rounded, and all together.
+
+    Floors are taken with the biases' offsets, which make up for them.
+    """
+    name = real.outputs[0]
+    scale = 1.0 if real.population(name).spikes else done.scales[name]
+    reference = real.run(x)[0][name]
+    target = _windows(reference)
+    plain = real.scaled(done.scales)
+    runs: dict[str, Callable[[], np.ndarray]] = {
+        "nothing": lambda: reference,
+        "weights": lambda: plain.rounded(weights=True).run(x)[0][name] / scale,
+        "decays": lambda: plain.rounded(fractions=True).run(x)[0][name] / scale,
+        "thresholds and biases": lambda: plain.rounded(currents=True).run(x)[0][name] / scale,
+        "states": lambda: done.steps.run(x, floor=True)[0][name] / scale,
+        "all": lambda: golden.run(done.network, x).outputs[name] / scale,
+    }
+    out = []
+    for what, run in runs.items():
+        values = run()
+        error = np.sqrt(((_windows(values) - target) ** 2).mean() / max(float((target**2).mean()), 1e-30))
+        out.append(Cost(what, float(error), None if judge is None else judge(values)))
+    return out
+
+
+def trainable(done: Calibrated) -> layers.Model:
+    """The calibrated network as a model that trains on from there; its export is the calibrated network.
+
+    The surrogate is the multi-Gaussian of one real unit's width, as in the networks of Yin, Corradi and Bohté.
+    """
+    inputs = [layers.Input(i.name, i.size, i.format) for i in done.network.inputs]
+    nodes: dict[str, layers.Input | layers.Population] = {i.name: i for i in inputs}
+    cells, wires = [], []
+    for p in done.steps.populations:
+        full = max(1 << (q.bits - 1) for q in done.steps.incoming(p.name))  # latent weights lie within 1
+        specs, unit = p.law.parameters(), float(done.scales[p.name].mean())
+        start = {k: a / full if specs[k].unit == "current" else a for k, a in p.params.items()}
+        still = "adaptation" in p.params and not p.params["adaptation"].any()
+        threshold = p.params["threshold"] / done.scales[p.name] if "threshold" in p.params else np.ones(1)
+        cell = layers.Population(
+            p.name,
+            p.size,
+            p.law,
+            scale=full,
+            unit=None if p.spikes else unit,
+            start={k: list(a) for k, a in start.items()},
+            fixed=["adaptation", "adaptation_decay"] if still else [],
+            initial=done.network.nodes[p.name].initial,  # type: ignore[union-attr]
+            surrogate=multi_gaussian,
+            width=1 / float(np.maximum(threshold, 1e-6).mean()),
+            attach=True,
+        )
+        nodes[p.name] = cell
+        cells.append(cell)
+    for q in done.steps.projections:
+        target = nodes[q.target]
+        assert isinstance(target, layers.Population)
+        wire = layers.Dense(nodes[q.source], target, bits=q.bits, compartment=q.compartment, delay=q.delay, name=q.name)
+        with torch.no_grad():
+            wire.latent.copy_(torch.from_numpy(q.weights / wire.factor))
+        wires.append(wire)
+    network = done.network
+    return layers.Model(
+        inputs,
+        cells,
+        wires,
+        outputs=network.outputs,
+        decoder=network.decoder,
+        encoding=network.encoding,
+        name=network.name,
+    )

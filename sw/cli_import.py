@@ -1,0 +1,181 @@
+"""The command `import`: a float network of another tool becomes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apical.sw import cli_common as common
+from apical.sw.cli_common import CliError, JsonOption, Reply, SeedOption
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from apical.sw.calibrate import Calibrated
+    from apical.sw.data import Labels
+    from apical.sw.network import Network
+    from apical.sw.real_network import RealNetwork
+    from apical.sw.srnn_import import Layout, State
+
+SOURCES = ("srnn",)
+SEQUENCES = {"ecg": "ecg-qtdb:sample-train"}  # what a layout calibrates on unless told: shipped
+TUNE_RATE = 5e-4
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("import", epilog="Example: apical import net.pth -o my-net --source srnn --check ecg-qtdb:test")(bring)
+
+
+def bring(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The float network: a state dict .pth, or .npz.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
+    source: Annotated[str, typer.Option("--source", help=f"Whose format: {', '.join(SOURCES)}.")] = "srnn",
+    layout: Annotated[str | None, typer.Option("--layout", help="Naming of the layers; default: what fits.")] = None,
+    b0: Annotated[float | None, typer.Option("--b0", help="Threshold at rest, a constant of the script.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Strength of adaptation, a constant too.")] = None,
+    bits: Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a weight.")] = 8,
+    decay_bits: Annotated[int, typer.Option("--decay-bits", min=1, max=16, help="Fraction bits of decays.")] = 12,
+    state_bits: Annotated[int, typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane.")] = 16,
+    clamp: Annotated[bool, typer.Option("--clamp", help="Take a decay of 1 where tau is below 0.")] = False,
+    calibrate: Annotated[
+        str | None, typer.Option("--calibrate", metavar="DATA", help="Training data, NAME[:SPLIT] or FILE.npz.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Sequences of it to calibrate on.")] = 24,
+    tune: Annotated[int, typer.Option("--tune", min=0, help="Epochs of training under the integer rule.")] = 0,
+    check: Annotated[
+        str | None, typer.Option("--check", metavar="DATA", help="Compare float and integer accuracy on these data.")
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a float network: choose every neuron's scale on training data, round, and write the bundle.
+
+    With --check it says what each rounding costs, and the accuracy of the float network (by its authors' equations)
+    beside that of the golden model.
+    """
+    from apical.sw import bundle, srnn_import
+    from apical.sw import calibrate as scaling
+
+    if source not in SOURCES:
+        raise CliError(f"--source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    if layout is not None and layout not in srnn_import.LAYOUTS:
+        raise CliError(f"--layout: expected one of {', '.join(srnn_import.LAYOUTS)}, got {layout!r}")
+    with Reply(as_json) as reply:
+        state = srnn_import.read(file)
+        name = layout or srnn_import.layout_of(state)
+        described = srnn_import.with_constants(srnn_import.LAYOUTS[name], b0, beta)
+        real = srnn_import.real_network(
+            state, described, bits=bits, decay_bits=decay_bits, state_bits=state_bits, clamp=clamp, name=file.stem
+        )
+        given = calibrate or SEQUENCES.get(name)
+        if given is None:
+            raise CliError(f"--calibrate: expected training data, NAME[:SPLIT] or FILE.npz, got none (layout {name})")
+        size = real.inputs[0].size
+        x, _ = events("--calibrate", given, size)
+        judged = None if check is None else events("--check", check, size)
+        with common.progress("calibration") as update:
+            done = scaling.calibrate(real, x[:samples], update)
+        network = done.network
+        formats = f"--bits {bits} --decay-bits {decay_bits} --state-bits {state_bits}"
+        facts: dict[str, str | int | float | bool] = {
+            "command": f"apical import {file.name} --source {source} --layout {name} {formats}",
+            "b0": described.b0,
+            "beta": described.beta,
+            "calibration": f"{Path(given).name}, {min(samples, len(x))} samples",
+        }
+        if tune:
+            network, epoch = tuned(done, given, tune, seed)
+            facts |= {"tuning_epochs": tune, "tuning_best_epoch": epoch, "seed": seed}
+        answer: dict[str, Any] = {
+            "bundle": output,
+            "layout": name,
+            "neurons": sum(p.size for p in network.populations),
+            "weights": sum(p.weights.size for p in network.projections),
+            "scales": {k: [float(a.min()), float(a.max())] for k, a in done.scales.items()},
+        }
+        if judged is not None:
+            answer |= compared(state, described, real, done, network, judged)
+            facts |= {"checked": str(Path(str(check)).name)}
+            facts |= {k: answer[k] for k in ("float_accuracy", "accuracy", "loss_points") if answer[k] is not None}
+        answer["identity"] = bundle.save(network, output, facts)
+        reply.finish(answer)
+
+
+def events(option: str, given: str, size: int) -> tuple[np.ndarray, Labels | None]:
+    """Events [samples, ticks, channels] and labels of a data set or a file.
+
+    :raises CliError: another number of channels, or no sequences.
+    """
+    from apical.sw import datasets
+
+    if given.endswith(".npz"):
+        try:
+            x, labels = common.read_npz(Path(given))
+        except CliError as error:
+            raise CliError(str(error).replace("--input", option)) from None
+        truth = None if labels is None else datasets.Labels(labels.astype("int64"))
+    else:
+        data = datasets.load(given)
+        if data.images.ndim != 3:
+            raise CliError(f"{option} {given}: expected sequences [samples, ticks, channels], got {data.images.shape}")
+        x, truth = data.images, data.truth
+    if x.ndim != 3 or x.shape[2] != size:
+        raise CliError(f"{option} {given}: expected {size} channels, got shape {list(x.shape)}")
+    if x.min() < 0 or x.max() > 1:
+        raise CliError(f"{option} {given}: expected spikes, 0 or 1, got {x.min()} to {x.max()}")
+    return x, truth
+
+
+def compared(
+    state: State,
+    layout: Layout,
+    real: RealNetwork,
+    done: Calibrated,
+    network: Network,
+    judged: tuple[np.ndarray, Labels | None],
+) -> dict[str, Any]:
+    """Accuracy of the float network, and of the integer network before and after tuning; each rounding's cost."""
+    from apical.sw import calibrate, golden, srnn_import
+    from apical.sw.data import accuracies
+
+    x, labels = judged
+    name = network.outputs[0]
+
+    def score(values: np.ndarray) -> float | None:
+        return accuracies(golden.decode(network, golden.Trace({}, {name: values}, {})), labels)["accuracy"]
+
+    theirs = accuracies(srnn_import.decide(layout, srnn_import.float_run(state, layout, x)[name]), labels)
+    ours = accuracies(golden.decode(network, golden.run(network, x)), labels)
+    costs = calibrate.costs(real, done, x, score)
+    out: dict[str, Any] = {f"float_{key}": value for key, value in theirs.items()} | ours
+    out["calibrated_accuracy"] = costs[-1].score
+    before, after = theirs["accuracy"], ours["accuracy"]
+    out["loss_points"] = None if before is None or after is None else 100 * (before - after)
+    out["samples"] = len(x)
+    out["costs"] = {c.rounded: {"error": c.error, "accuracy": c.score} for c in costs}
+    return out
+
+
+def tuned(done: Calibrated, given: str, epochs: int, seed: int) -> tuple[Network, int]:
+    """The network after some epochs of training under the integer rule, and the best one (0: as calibrated).
+
+    :raises CliError: data without the splits that training needs.
+    """
+    import torch
+
+    from apical.sw import calibrate, datasets
+    from apical.sw.train import Settings, accuracy, fit
+
+    name = given.partition(":")[0]
+    if name not in datasets.names() or given != f"{name}:train":
+        raise CliError(f"--tune: expected --calibrate NAME:train (it chooses on NAME:validation), got {given!r}")
+    data, validation = datasets.load(given), datasets.load(f"{name}:validation")
+    torch.manual_seed(seed)
+    model = calibrate.trainable(done)
+    before = accuracy(model, validation)
+    settings = Settings(epochs=epochs, batch=64, learning_rate=TUNE_RATE, weight_decay=0, median_clip=2, seed=seed)
+    fitted = fit(model, data, validation, settings)
+    return (model.export(), fitted.epoch) if fitted.accuracy > before else (done.network, 0)
