@@ -18,6 +18,7 @@ from apical.sw import golden
 from apical.sw.bundle import BundleError, identity, load
 from apical.sw.golden import Trace, check_input, decode
 from apical.sw.network import IntArray, Network, NetworkError
+from apical.sw.streaming import check_events
 from apical.sw.uart_frames import (
     ANSWER,
     COUNTERS,
@@ -60,11 +61,12 @@ class OutputReader:
     """Collects output records of a batch into arrays.
 
     :param ticks: ticks of every sample.
+    :param endless: the ticks are some of an endless stream: no record ends a sample.
     """
 
-    def __init__(self, network: Network, samples: int, ticks: int) -> None:
+    def __init__(self, network: Network, samples: int, ticks: int, *, endless: bool = False) -> None:
         self.formats = output_formats(network)
-        self.samples, self.ticks = samples, ticks
+        self.samples, self.ticks, self.endless = samples, ticks, endless
         self.arrays = {f.name: np.zeros((samples, ticks, f.size), np.int64) for f in self.formats}
         self._at = [[0, 0] for _ in self.formats]  # sample, tick
 
@@ -100,12 +102,11 @@ class OutputReader:
                     raise LinkError(f"output {f.name!r}: a cut record, index {index} or tick {tick} out of range")
                 self.arrays[f.name][sample, tick, index] = value
             if head & LAST:
-                final = bool(head & FINAL)
-                if final != (tick == self.ticks - 1):
-                    raise LinkError(
-                        f"output {f.name!r}: sample {sample} ends at tick {tick}, expected {self.ticks - 1}"
-                    )
-                self._at[port] = [sample + 1, 0] if final else [sample, tick + 1]
+                over = tick == self.ticks - 1
+                if bool(head & FINAL) != (over and not self.endless):
+                    expected = "none" if self.endless else self.ticks - 1
+                    raise LinkError(f"output {f.name!r}: end of sample {sample} at tick {tick}, expected {expected}")
+                self._at[port] = [sample + 1, 0] if over else [sample, tick + 1]
 
 
 class Link:
@@ -120,6 +121,7 @@ class Link:
         self.buffer = 0
         self._reader = FrameReader()
         self._waiting: list[tuple[int, bytes] | None] = []
+        self._sent = self._expected = 0  # data frames sent, output frames seen, since the reset
 
     def _next_frame(self) -> tuple[int, bytes] | None:
         """Next frame, None for a damaged one.
@@ -169,6 +171,7 @@ class Link:
     def reset(self) -> None:
         """Clear accelerator, counters, sequence numbers and errors."""
         self._ask(RESET)
+        self._sent = self._expected = 0
 
     def counters(self) -> dict[str, int]:
         """Counters since the last reset, once they stand still."""
@@ -182,34 +185,54 @@ class Link:
                 return {n: int.from_bytes(raw[4 * i : 4 * i + 4], "little") for i, n in enumerate(names)}
             before = raw
 
-    def _run_once(self, x: IntArray, progress: Callable[[int], None] | None) -> tuple[OutputReader, dict[str, int]]:
-        self.reset()
-        outputs = OutputReader(self.network, *x.shape[:2])
-        frames = [f for sample in x for f in pack_records(encode_sample(self.network, sample))]
-        sent = answered = in_flight = expected = 0
+    def _exchange(
+        self, records: list[bytes], outputs: OutputReader, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Send records and take what comes back until all are answered and the outputs are done."""
+        frames = pack_records(records)
+        first, sent, answered, in_flight = self._sent, 0, 0, 0
         while answered < len(frames) or not outputs.done:
             while sent < len(frames) and in_flight + len(frames[sent]) + 1 <= self.buffer:
-                self.transport.write(encode_frame(DATA, bytes([sent & 0xFF]) + frames[sent]))
+                self.transport.write(encode_frame(DATA, bytes([self._sent & 0xFF]) + frames[sent]))
                 in_flight += len(frames[sent]) + 1
                 sent += 1
+                self._sent += 1
             got = self._next_frame()
             if got is None:
                 raise LinkError("a damaged frame came back")
             kind, payload = got
             if kind == ANSWER | DATA and len(payload) == 1:
-                while answered < sent and (answered & 0xFF) != (payload[0] + 1) & 0xFF:
+                while answered < sent and ((first + answered) & 0xFF) != (payload[0] + 1) & 0xFF:
                     in_flight -= len(frames[answered]) + 1
                     answered += 1
             elif kind == OUTPUT and payload:
-                if payload[0] != expected & 0xFF:
-                    raise LinkError(f"output frame {expected & 0xFF} is missing")
-                expected += 1
+                if payload[0] != self._expected & 0xFF:
+                    raise LinkError(f"output frame {self._expected & 0xFF} is missing")
+                self._expected += 1
                 outputs.feed(payload[1:])
                 if progress is not None:
                     progress(outputs.samples_done)
             elif kind == ERROR and payload:
                 raise LinkError(f"the board reports error {payload[0]}: {ERRORS.get(payload[0], 'unknown')}")
+
+    def _run_once(self, x: IntArray, progress: Callable[[int], None] | None) -> tuple[OutputReader, dict[str, int]]:
+        self.reset()
+        outputs = OutputReader(self.network, *x.shape[:2])
+        self._exchange([r for sample in x for r in encode_sample(self.network, sample)], outputs, progress)
         return outputs, self.counters()
+
+    def push(self, events: IntArray) -> IntArray:
+        """The next ticks of an endless stream; `hello` and `reset` begin one, and nothing ends it.
+
+        :param events: integers, [ticks, inputs].
+        :returns: [ticks, outputs], in the network's order of outputs.
+        :raises NetworkError: events that don't fit. :raises LinkError: the line failed; the board's state is lost to
+            the host, so the stream can only begin anew.
+        """
+        events = check_events(self.network, events)
+        outputs = OutputReader(self.network, min(len(events), 1), len(events), endless=True)
+        self._exchange(encode_sample(self.network, events, endless=True), outputs)
+        return np.concatenate([a.reshape(len(events), a.shape[2]) for a in outputs.arrays.values()], axis=1)
 
     def run(self, x: IntArray, *, batch: int = 16, progress: Callable[[int, int], None] | None = None) -> Trace:
         """Run samples `x` [samples, ticks, inputs] on the board.

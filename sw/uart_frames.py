@@ -109,12 +109,15 @@ class FrameReader:
         return out[0], bytes(out[1:-2])
 
 
-def encode_sample(network: Network, x: IntArray) -> list[bytes]:
-    """Records of one sample, `x` of shape [ticks, inputs]; tick by tick over all inputs."""
+def encode_sample(network: Network, x: IntArray, *, endless: bool = False) -> list[bytes]:
+    """Records of one sample, `x` of shape [ticks, inputs]; tick by tick over all inputs.
+
+    :param endless: no record ends a sample: the ticks are the next of an endless stream.
+    """
     parts = split_input(network, x[None])
     records: list[bytes] = []
     for tick in range(x.shape[0]):
-        end = LAST | (FINAL if tick == x.shape[0] - 1 else 0)
+        end = LAST | (FINAL if tick == x.shape[0] - 1 and not endless else 0)
         for port, f in enumerate(input_formats(network)):
             values = parts[f.name][0, tick]
             indices = np.flatnonzero(values)

@@ -17,6 +17,7 @@ from apical.sw import golden, host_uart
 from apical.sw.bundle import identity
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu
 from apical.sw.network import Input, Network, Population, Projection
+from apical.sw.streaming import Stream
 from apical.sw.uart_frames import DATA, ERROR, HELLO, FrameReader, encode_frame, encode_sample, pack_records
 
 CYCLE_S = 1e-8
@@ -149,6 +150,34 @@ def test_graded_network_with_two_inputs_over_the_wire_equals_golden() -> None:
     expected = golden.run(network, x)
     assert host_uart.differences(network, expected, got) == []
     assert expected.outputs["c"].max() > 255
+
+
+def test_an_endless_stream_over_the_wire_equals_golden_tick_by_tick(spiking_wire: Wire) -> None:
+    """Each tick's outputs come before the next tick is sent; the state goes on over pushes, whatever their length."""
+    network = spiking()
+    x = np.random.default_rng(5).integers(0, 2, (6, 9))
+    link, stream = host_uart.Link(spiking_wire, network), Stream(network)
+    link.hello()
+    link.reset()
+    for part in (x[:1], x[1:2], x[2:2], x[2:5], x[5:]):
+        np.testing.assert_array_equal(link.push(part), stream.push(part))
+    assert link.counters() == stream.counters
+    link.reset()
+    stream.reset()
+    np.testing.assert_array_equal(link.push(x[:2]), stream.push(x[:2]))
+
+
+def test_a_damaged_byte_in_a_stream_is_told_and_a_reset_begins_anew(spiking_wire: Wire) -> None:
+    network = spiking()
+    x = np.ones((1, 9), np.int64)
+    link = host_uart.Link(spiking_wire, network)
+    link.hello()
+    link.reset()
+    spiking_wire.damage = {spiking_wire.sent + 6}
+    with pytest.raises(host_uart.LinkError, match=r"^the board reports error 1"):
+        link.push(x)
+    link.reset()
+    np.testing.assert_array_equal(link.push(x), Stream(network).push(x))
 
 
 def test_a_damaged_byte_costs_a_repeat_and_no_result(spiking_wire: Wire) -> None:
