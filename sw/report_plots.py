@@ -53,11 +53,12 @@ def words(kind: str) -> str:
 
 def _figure(**layout: Any) -> go.Figure:
     figure = go.Figure()
-    _style(figure, **layout)
+    style(figure, **layout)
     return figure
 
 
-def _style(figure: go.Figure, **layout: Any) -> None:
+def style(figure: go.Figure, **layout: Any) -> None:
+    """Margins and legend that all figures share."""
     figure.update_layout(
         template="none",
         margin={"l": 64, "r": 16, "t": 34, "b": 48},
@@ -155,7 +156,7 @@ def _small_multiples(
         vertical_spacing=0.28 / rows,
         horizontal_spacing=0.24 / columns,
     )
-    _style(figure, height=130 + 150 * rows)
+    style(figure, height=130 + 150 * rows)
     figure.update_layout(legend={"y": 1.13 if rows > 1 else 1.22})
     for k, n in enumerate(neurons):
         where = {"row": k // columns + 1, "col": k % columns + 1}
@@ -245,7 +246,7 @@ def area(targets: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Resources of each target (target -> resource -> number), one small plot per resource."""
     resources = [r for r in ("lut", "ff", "dsp", "bram", "uram") if any(used.get(r) for used in targets.values())]
     figure = make_subplots(rows=1, cols=len(resources), subplot_titles=[r.upper() for r in resources])
-    _style(figure, height=290, showlegend=len(targets) > 1)
+    style(figure, height=290, showlegend=len(targets) > 1)
     for k, resource in enumerate(resources):
         for n, (target, used) in enumerate(targets.items()):
             figure.add_bar(
