@@ -237,7 +237,7 @@ def report(
             network,
             result,
             raw,
-            None if labels is None else labels.classes,
+            labels,
             utilization=pipeline.area(network, lanes) if area else None,
             provenance=load_recipe(common.find_bundle(bundle)),
         )

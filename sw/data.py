@@ -55,6 +55,14 @@ class Labels:
         counted, labelled = (None if a is None else a[rows] for a in (self.counted, self.labelled))
         return Labels(self.classes[rows], counted, labelled)
 
+    @property
+    def known(self) -> Flags:
+        """What is both counted and labelled."""
+        out = np.ones(self.classes.shape, bool)
+        for flags in (self.counted, self.labelled):
+            out &= True if flags is None else flags
+        return out
+
     def right(self, classes: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
         """How many `classes` are right, of how many counted; right, of how many both counted and labelled.
 
@@ -63,9 +71,8 @@ class Labels:
         if classes.shape != self.classes.shape:
             raise DataError(f"labels: expected shape {list(classes.shape)}, got {list(self.classes.shape)}")
         counted = np.ones(classes.shape, bool) if self.counted is None else self.counted
-        labelled = counted if self.labelled is None else counted & self.labelled
-        hits = classes == self.classes
-        return int((hits & counted).sum()), int(counted.sum()), int((hits & labelled).sum()), int(labelled.sum())
+        hits, known = classes == self.classes, self.known
+        return int((hits & counted).sum()), int(counted.sum()), int((hits & known).sum()), int(known.sum())
 
     def accuracy(self, classes: npt.NDArray[np.int64]) -> float | None:
         """Share of right classes among the counted; None where none counts.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from apical.sim.equivalence import CosimResult
-    from apical.sw.datasets import Data
+    from apical.sw.datasets import Data, Labels
     from apical.sw.network import IntArray, Network
     from apical.sw.report import SystemReport
 
@@ -74,7 +74,7 @@ def system_report(
     network: Network,
     result: CosimResult,
     raw: Data | None,
-    labels: IntArray | None,
+    labels: IntArray | Labels | None,
     *,
     utilization: Mapping[str, Any] | None = None,
     bitstream: Mapping[str, Any] | None = None,

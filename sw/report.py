@@ -25,6 +25,7 @@ from plotly.offline import get_plotlyjs
 from apical.sw import report_graph, report_plots
 from apical.sw.bundle import identity, write_file
 from apical.sw.counting import KINDS
+from apical.sw.data import Labels
 from apical.sw.energy import technologies
 from apical.sw.golden import Trace, decode
 from apical.sw.network import IntArray, Network
@@ -42,8 +43,9 @@ class SystemReport:
     :param utilization: area after synthesis: `target`, `lut`, `ff`, `dsp`, `bram`, `uram`.
     :param bitstream: the same of a placed and routed design, with `fmax_mhz` and `bitstream`.
     :param detail: golden and RTL traces of the first samples with states, for membranes; else the main traces are used.
-    :param images: [samples, height, width], or [samples, views, height, width]; any numbers from 0 up.
-    :param labels: [samples], integers.
+    :param images: [samples, height, width], or [samples, views, height, width]; any numbers from 0 up. Shown where they
+        are pictures: at least 8 high and wide, with one class for each.
+    :param labels: [samples] or [samples, ticks], integers, or `Labels`.
     :param provenance: more lines for the provenance table (seed, recipe, commands).
     """
 
@@ -57,8 +59,13 @@ class SystemReport:
     bitstream: Mapping[str, Any] | None = None
     detail: tuple[Trace, Trace] | None = None
     images: np.ndarray | None = None
-    labels: np.ndarray | None = None
+    labels: np.ndarray | Labels | None = None
     provenance: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Labels | None:
+        """The labels with what counts."""
+        return Labels(self.labels.astype(np.int64)) if isinstance(self.labels, np.ndarray) else self.labels
 
 
 def _script_json(value: Any) -> Markup:
@@ -201,9 +208,12 @@ def _image(image: np.ndarray, peak: float) -> str:
 
 def _samples(system: SystemReport, predicted: IntArray | None) -> dict[str, list[dict[str, Any]]]:
     """Inputs with the RTL's class: the first ones, and the first that are wrong."""
-    if system.images is None:
+    truth = system.truth
+    labels = None if truth is None else truth.classes
+    per_tick = any(a is not None and a.ndim > 1 for a in (labels, predicted))
+    if system.images is None or system.images.ndim < 3 or min(system.images.shape[-2:]) < 8 or per_tick:
         return {}
-    images, labels = np.asarray(system.images, np.float64), system.labels
+    images = np.asarray(system.images, np.float64)
     peak = float(images.max()) or 1.0
 
     def one(k: int) -> dict[str, Any]:
@@ -222,7 +232,7 @@ def _samples(system: SystemReport, predicted: IntArray | None) -> dict[str, list
     count = min(len(images), system.rtl.samples)
     out = {"First samples": [one(k) for k in range(min(IMAGES_SHOWN, count))]}
     if predicted is not None and labels is not None:
-        wrong = np.nonzero(predicted[:count] != np.asarray(labels)[:count])[0][:IMAGES_SHOWN]
+        wrong = np.nonzero(predicted[:count] != labels[:count])[0][:IMAGES_SHOWN]
         if len(wrong):
             out["Samples that it gets wrong"] = [one(int(k)) for k in wrong]
     return out
@@ -265,10 +275,11 @@ def _system(system: SystemReport, plots: _Plots, index: int) -> dict[str, Any]:
         charts["cycles"] = plots.add(
             "Cycles", "Lane utilization of the busiest population, as a share of the cycles.", [figure]
         )
-    if predicted is not None and system.labels is not None:
-        labels = np.asarray(system.labels, np.int64)[: len(predicted)]
-        caption = "How often the RTL gave which class; the diagonal is right."
-        charts["confusion"] = plots.add("Confusion matrix", caption, [report_plots.confusion(predicted, labels)])
+    if predicted is not None and system.truth is not None:
+        truth = system.truth.rows(slice(len(predicted)))
+        caption = "How often the RTL gave which class, of what counts and has a label; the diagonal is right."
+        figure = report_plots.confusion(predicted[truth.known], truth.classes[truth.known])
+        charts["confusion"] = plots.add("Confusion matrix", caption, [figure])
     names = sorted(set(system.golden.counters) | set(rtl.counters))
     return {
         "id": f"s{index}",

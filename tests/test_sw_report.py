@@ -197,11 +197,11 @@ def test_confusion_matrix_counts_every_sample() -> None:
     systems = both()
     figure = plot_called(page_of(systems), "Confusion matrix")[0]
     matrix = np.array(figure["data"][0]["z"])
-    labels, given = systems[0].labels, golden.decode(spiking(), systems[0].rtl)
-    assert labels is not None
+    truth, given = systems[0].truth, golden.decode(spiking(), systems[0].rtl)
+    assert truth is not None
     assert given is not None
     assert matrix.sum() == 8
-    assert np.trace(matrix) == int((labels == given).sum())
+    assert np.trace(matrix) == int((truth.classes == given).sum())
 
 
 def test_a_mismatch_is_said_first_and_loud() -> None:

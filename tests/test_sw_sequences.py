@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from apical.sim import verilated
-from apical.sw import bundle, datasets, golden, sequences, zoo
+from apical.sw import bundle, datasets, golden, report_plots, sequences, zoo
 from apical.sw.datasets import DataError
 from apical.sw.laws import AdaptiveLif, Lif
-from apical.sw.network import Input, Network, Population, Projection
+from apical.sw.network import Input, IntArray, Network, Population, Projection
 from apical.sw.sequences import ECG_TICKS
 
 SHIPPED = [("ecg-qtdb", 20, 40), ("spoken-digits", 20, 40), ("sequential-mnist", 500, 2750)]
@@ -194,18 +194,44 @@ def test_a_class_in_every_tick_is_judged_by_the_protocol() -> None:
     assert zoo.accuracy(network, data) == hits.mean()
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Golden in place of the RTL: no simulator is built."""
+
+    def run(network: Network, options: object, x: np.ndarray, **more: object) -> golden.Trace:
+        return replace(golden.run(network, x, states=True), cycles=1)
+
+    monkeypatch.setattr(verilated, "simulate", run)
+
+
+def test_a_report_of_ticks_is_over_what_has_a_label(
+    apical: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    shown = report_plots.confusion
+
+    def confusion(given: IntArray, labels: IntArray) -> Any:
+        seen.append(len(labels))
+        return shown(given, labels)
+
+    monkeypatch.setattr(report_plots, "confusion", confusion)
+    pretend(monkeypatch)
+    bundle.save(ecg_network(), tmp_path / "net")
+    page = tmp_path / "report.html"
+    ran = apical("report", tmp_path / "net", "--data", "ecg-qtdb:sample", "--limit", 2, "-o", page)
+    assert ran.status == 0, ran.err
+    assert seen == [int(datasets.load("ecg-qtdb:sample").first(2).truth.known.sum())]
+    text = page.read_text(encoding="utf-8")
+    assert "Accuracy where labelled" in text and "First samples" not in text  # a sequence is no picture
+
+
 @pytest.mark.parametrize("engine", ["pretended", pytest.param("rtl", marks=pytest.mark.heavy)])
 def test_commands_print_both_accuracies(
     engine: str, apical: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, data = ecg_network(), datasets.load("ecg-qtdb:sample").first(2)
     bundle.save(network, tmp_path / "net")
-    if engine == "pretended":  # golden in place of the RTL: no simulator is built
-
-        def run(network: Network, options: object, x: np.ndarray, **more: object) -> golden.Trace:
-            return replace(golden.run(network, x), cycles=1)
-
-        monkeypatch.setattr(verilated, "simulate", run)
+    if engine == "pretended":
+        pretend(monkeypatch)
     for command in ("golden", "cosim"):
         ran = apical(command, tmp_path / "net", "--data", "ecg-qtdb:sample", "--limit", 2, "--json")
         assert ran.status == 0, ran.err
