@@ -1,13 +1,14 @@
 """From rows of law results to an event stream: a queue of non-zero rows and a scanner.
 
-Rows without a value are dropped as they come (a tick's last row is kept: it carries the end-of-tick). The scanner
-sends, each cycle, the lowest waiting neuron of every residue class modulo E. The producer must own credits:
-`room` says that a whole tick's rows fit; it lowers the credits with `reserve`.
+Rows without a value are dropped as they come (a tick's last row is kept: it carries the end-of-tick). A row that finds
+the queue empty and the scanner free goes past the queue. The scanner sends, each cycle, the lowest waiting neuron of
+every residue class modulo E. The producer must own credits: `room` says that a whole tick's rows fit; it lowers the
+credits with `reserve`. There is room for two ticks: one leaves while the next one's rows come.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,9 +20,9 @@ from apical.hw.neuron_array import NeuronArray
 class EventQueue(wiring.Component):  # type: ignore[misc]
     """Queue and scanner of one population.
 
-    Ports: `push` with `row`, `last`, `final`, `values`: one row of results, never refused; `room`, `reserve`:
-    credits; `events`: the stream out; `counted`: events sent in this cycle (for the counter). Latency of a row: 4
-    cycles; throughput: one beat per cycle.
+    Ports: `push` with `last`, `final`, `values`: one row of results, never refused; `ahead`: the row that comes
+    next; `room`, `reserve`: credits; `events`: the stream out; `count`: events sent in this cycle (for the counter).
+    A row's first beat is offered `latency` cycles after its push; throughput: one beat per cycle.
     """
 
     def __init__(self, neurons: NeuronArray, layout: EventLayout) -> None:
@@ -32,7 +33,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         super().__init__(
             {
                 "push": In(1),
-                "row": In(range(max(self.rows, 2))),
+                "ahead": In(range(max(self.rows, 2))),
                 "last": In(1),
                 "final": In(1),
                 "values": In(data.ArrayLayout(self.value_shape, self.lanes.neuron)),
@@ -42,6 +43,11 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
                 "count": Out(range(layout.lanes + 1)),
             }
         )
+
+    @property
+    def latency(self) -> int:
+        """Cycles through an empty queue: graded values are compared with zero in one of their own."""
+        return 2 if self.layout.binary else 3
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -55,19 +61,18 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
                 "values": data.ArrayLayout(layout.value_shape, 0 if layout.binary else n),
             }
         )
-        # Stage q: the row with its keep mask; stage w: decide whether to write it.
-        q, q_valid, q_write = Signal(entry, reset_less=True), Signal(), Signal()
+        # The row with its keep mask, and whether anything of it is to be sent.
+        row, row_valid, wanted = Signal(entry, reset_less=True), Signal(), Signal()
+        base = Signal(layout.row_bits, reset_less=True)
         bases = Array(Const(max(b, 0), layout.row_bits) for b in self.first_row)
-        m.d.sync += [
-            q_valid.eq(self.push),
-            q.keep.eq(Cat(v.any() for v in self.values)),
-            q.base.eq(bases[self.row] if self.rows > 1 else bases[0]),
-            q.last.eq(self.last),
-            q.final.eq(self.final),
-        ]
-        if not layout.binary:
-            m.d.sync += [q.values[j].eq(self.values[j]) for j in range(n)]
-        m.d.comb += q_write.eq(q_valid & (q.keep.any() | q.last))
+        m.d.sync += base.eq(bases[self.ahead] if self.rows > 1 else bases[0])
+        made = [row_valid.eq(self.push), row.keep.eq(Cat(v.any() for v in self.values)), row.base.eq(base)]
+        made += [row.last.eq(self.last), row.final.eq(self.final)]
+        if layout.binary:
+            m.d.comb += made
+        else:
+            m.d.sync += [*made, *(row.values[j].eq(self.values[j]) for j in range(n))]
+        m.d.comb += wanted.eq(row_valid & (row.keep.any() | row.last))
 
         width = entry.size
         size = 1 << max(1, (self.depth - 1).bit_length())
@@ -75,26 +80,28 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         m.submodules.store = store
         read, write = store.read_port(domain="comb"), store.write_port()
         head, tail = Signal(range(2 * size)), Signal(range(2 * size))  # one bit more than the address
-        pop = Signal()
-        not_empty = Signal()
+        empty, takes, past, pop = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
+            empty.eq(head == tail),
+            past.eq(takes & empty & wanted),
+            pop.eq(takes & ~empty),
             write.addr.eq(tail[:-1]),
-            write.data.eq(q),
-            write.en.eq(q_write),
+            write.data.eq(row),
+            write.en.eq(wanted & ~past),
             read.addr.eq(head[:-1]),
-            not_empty.eq(head != tail),
         ]
-        m.d.sync += [tail.eq(tail + q_write), head.eq(head + pop)]
+        m.d.sync += [tail.eq(tail + write.en), head.eq(head + pop)]
 
-        # Credits: rows that may still come. A dropped row gives its credit back at once, a stored one when popped.
+        # Credits: rows that may still come. A row gives its credit back when it is dropped, goes past or is popped.
         free = Signal(range(self.depth + 1), init=self.depth)
-        dropped = Signal()
-        m.d.comb += [dropped.eq(q_valid & ~q_write), self.room.eq(free >= self.rows)]
-        m.d.sync += free.eq(free + dropped + pop - Mux(self.reserve, self.rows, 0))
-        self._scan(m, data.View(entry, read.data), not_empty, pop, entry)
+        spared = Signal()
+        m.d.comb += [spared.eq(row_valid & (~wanted | past)), self.room.eq(free >= self.rows)]
+        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.rows, 0))
+        front = data.View(entry, Mux(empty, row.as_value(), read.data))
+        self._scan(m, front, pop | past, takes, entry)
         return m
 
-    def _scan(self, m: Module, front: data.View, not_empty: Signal, pop: Signal, entry: data.StructLayout) -> None:
+    def _scan(self, m: Module, front: data.View, load: Value, takes: Signal, entry: data.StructLayout) -> None:
         n, e, layout = self.lanes.neuron, self.layout.lanes, self.layout
         s_valid, s = Signal(), Signal(entry, reset_less=True)
         advance, rest = Signal(), Signal(n)
@@ -103,7 +110,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
             advance.eq(~out_valid | self.events.ready),
             self.events.valid.eq(out_valid),
             self.events.payload.eq(out),
-            pop.eq(not_empty & (~s_valid | (advance & ~rest.any()))),
+            takes.eq(~s_valid | (advance & ~rest.any())),
         ]
         rest_bits = [Const(0, 1)] * n
         with m.If(advance):
@@ -124,7 +131,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
                     picked = [Mux(c, s.values[j], 0) for c, j in zip(chosen, range(i, n, e), strict=True)]
                     m.d.sync += out.values[i].eq(_any_of(picked))
         m.d.comb += rest.eq(Cat(rest_bits))
-        with m.If(pop):
+        with m.If(load):
             m.d.sync += [s_valid.eq(1), s.eq(front)]
         with m.Elif(advance):
             m.d.sync += [s_valid.eq(s_valid & rest.any()), s.keep.eq(rest)]

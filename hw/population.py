@@ -28,7 +28,8 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     def __init__(self, network: Network, population: Population, lanes: Lanes, layouts: list[EventLayout]) -> None:
         self.network, self.population, self.lanes = network, population, lanes
         incoming = network.incoming(population.name)
-        latencies = [base_latency(layout) for layout in layouts]
+        words = -(-population.size // lanes.synapse)
+        latencies = [base_latency(layout, words) for layout in layouts]
         self.arrays = [
             SynapseArray(p, layout, lanes, extra_delay=max(latencies) - latency)
             for p, layout, latency in zip(incoming, layouts, latencies, strict=True)
@@ -91,7 +92,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
                             m.d.comb += neurons.currents[f"{c}{i}"].eq(array.sums[r // array.words])
         m.d.comb += [
             queue.push.eq(neurons.out_valid),
-            queue.row.eq(neurons.out_row),
+            queue.ahead.eq(neurons.out_ahead),
             queue.last.eq(neurons.out_last),
             queue.final.eq(neurons.out_final),
             queue.values.eq(neurons.values),

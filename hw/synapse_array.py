@@ -7,7 +7,7 @@ and one set of accumulators serves both the tick being integrated and the one be
 A `first` flag on a tick's first beat clears the accumulator inside its adder: changing ticks costs no cycle. A lane
 without an event clears its weight register (spikes) or multiplies by zero (graded events).
 
-Pipeline of group 0, cycles after issue: 1 address, 2 memory, 3 weight, [4 product], adder tree (log2 E), sum.
+Pipeline of group 0, cycles after issue: [address, where K > 1], memory, weight, [product], adder tree (log2 E), sum.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def pack_words(values: IntArray, bits: int) -> list[int]:
     return [int.from_bytes(row.tobytes(), "little") for row in flat]
 
 
-def base_latency(layout: EventLayout) -> int:
-    """Cycles from `go` to the first sums: address, memory, weight, [product], tree, accumulator."""
-    return 4 + (0 if layout.binary else 1) + int(layout.lanes - 1).bit_length()
+def base_latency(layout: EventLayout, words: int) -> int:
+    """Cycles from `go` to the first sums: [address], memory, weight, [product], tree, accumulator."""
+    return 3 + (words > 1) + (not layout.binary) + int(layout.lanes - 1).bit_length()
 
 
 class SynapseArray(wiring.Component):  # type: ignore[misc]
@@ -71,7 +71,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     @cached_property
     def latency(self) -> int:
         """Cycles from `go` to the first sums."""
-        cycles: int = base_latency(self.layout) + self.extra_delay
+        cycles: int = base_latency(self.layout, self.words) + self.extra_delay
         return cycles
 
     @property
@@ -116,16 +116,17 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         m.d.comb += popcount.eq(sum(head.keep[i] for i in range(e)))
         m.d.sync += self.count.eq(Mux(done, popcount, 0))
 
-        # Address stage, then one cycle chain that the groups tap g·K cycles apart.
+        # Address stage (with one word per row the head itself), then a chain of cycles that the groups tap g·K apart.
         valid, flags = Signal(), Signal(data.StructLayout({"first": 1, "k": k.shape(), "keep": e}), reset_less=True)
-        m.d.sync += [valid.eq(issue), flags.first.eq(first), flags.k.eq(k), flags.keep.eq(head.keep)]
+        stage = m.d.comb if self.words == 1 else m.d.sync
+        stage += [valid.eq(issue), flags.first.eq(first), flags.k.eq(k), flags.keep.eq(head.keep)]
         address = [Signal(range(max(self.depth, 2)), name=f"address{i}", reset_less=True) for i in range(e)]
         value = [Signal(layout.value_shape, name=f"value{i}", reset_less=True) for i in range(e)]
         for i in range(e):
             row = head.rows[i] if self.words == 1 else head.rows[i] + row_base
-            m.d.sync += address[i].eq(row)
+            stage += address[i].eq(row)
             if not layout.binary:
-                m.d.sync += value[i].eq(Mux(head.keep[i], head.values[i], 0))
+                stage += value[i].eq(Mux(head.keep[i], head.values[i], 0))
         chain = (valid, flags, address, value)
         chain = self._delayed(m, chain, self.extra_delay)
         for g in range(self.groups):
@@ -189,7 +190,8 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
                 terms[j].append(lanes[j])
         while len(terms[0]) > 1:  # a register after every adder
             terms = [self._pairs(m, t) for t in terms]
-        after = self.latency - self.extra_delay - 2  # from the address stage to the accumulator's adder
+        # From the address stage to the accumulator's adder.
+        after = self.latency - self.extra_delay - 1 - (self.words > 1)
         stages = self._flag_chain(m, valid, flags, after)
         return self._accumulate(m, g, [t[0] for t in terms], stages)
 
