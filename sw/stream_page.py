@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from apical.sw.bundle import write_file
 from apical.sw.report_plots import COLOURS, plain, style
 
+SECONDS_SHOWN = 6  # at first; the reader drags
 TICKS_DRAWN = 7500  # half a minute at 250 Hz; more would be slow to move
 
 
@@ -64,7 +65,9 @@ def figure(
         )
         drawing.update_yaxes(dtick=1, row=len(titles), col=1)
     drawing.update_yaxes(dtick=1, title="channel", row=titles.index("events") + 1, col=1)
+    drawing.update_xaxes(range=[0, min(SECONDS_SHOWN, len(events) / ticks_per_second)])
     drawing.update_xaxes(title="seconds", row=len(titles), col=1)
+    drawing.update_layout(dragmode="pan")
     return drawing
 
 
@@ -75,4 +78,5 @@ def write_page(path: Path, title: str, drawing: Any) -> None:
     """
     drawing.update_layout(title={"text": plain(title)}, margin={"t": 110}, legend={"y": 1.04})
     text = drawing.to_html(full_html=True, include_plotlyjs=True, include_mathjax=False)
-    write_file(path, text.replace("<head>", f"<head><title>{plain(title)}</title>", 1))
+    head = f'<html lang="en">\n<head><title>{plain(title)}</title>'
+    write_file(path, text.replace("<html>\n<head>", head, 1))
