@@ -22,7 +22,6 @@ from apical.sw.streaming import check_events
 
 Progress = Callable[[int, int], None]
 LONGEST_GAP = 100_000  # cycles; the batch engine takes twice as many without a movement for a deadlock
-QUEUE_LATENCY = 4  # cycles of a row through `apical.hw.event_queue`
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,11 @@ class Timing:
     r"""How long a tick can take, from events and lanes; docs/how-to/monitor-an-ecg.md says why.
 
     .. math::
-        F_p = \max_{s \to p,\ d = 0} F_s + A_p + R_p + W_p + 5 + (B_p - 1) M_p, \quad F_{input} = 0
+        F_p = \max_{s \to p,\ d = 0} F_s + A_p + R_p + W_p + Q_p + 1 + (B_p - 1) M_p, \quad F_{input} = 0
 
-    with A the cycles from a tick's close to its first sums, R the rows, W the stages of the law's pipeline, B the
-    beats that p sends and M the most cycles that a reader takes for one of them. Latency is the largest F of an output.
+    with A the cycles from a tick's close to its first sums, R the rows, W the stages of the law's pipeline, Q those of
+    the event queue, B the beats that p sends and M the most cycles that a reader takes for one of them. Latency is the
+    largest F of an output.
     """
 
     def __init__(self, network: Network, options: HardwareOptions) -> None:
@@ -147,7 +147,7 @@ class Timing:
         self._most = {name: -(-layout.rows * layout.classes // layout.lanes) for name, layout in layouts.items()}
         self._most |= {n: u.neurons.rows * (u.lanes.neuron // u.lanes.event) for n, u in units.items()}
         self._fixed = {
-            n: u.arrays[0].latency + u.neurons.rows + u.neurons.latency + QUEUE_LATENCY + 1 for n, u in units.items()
+            n: u.arrays[0].latency + u.neurons.rows + u.neurons.latency + u.queue.latency + 1 for n, u in units.items()
         }
         self._spacing = {n: u.neurons.spacing for n, u in units.items()}
 
