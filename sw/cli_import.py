@@ -73,6 +73,10 @@ def bring(
         given = calibrate or SEQUENCES.get(name)
         if given is None:
             raise CliError(f"--calibrate: expected training data, NAME[:SPLIT] or FILE.npz, got none (layout {name})")
+        if tune and given not in trainable_sets():
+            raise CliError(
+                f"--tune: expected --calibrate of {trainable_sets()} (it chooses on validation), got {given!r}"
+            )
         size = real.inputs[0].size
         x, _ = events("--calibrate", given, size)
         judged = None if check is None else events("--check", check, size)
@@ -159,20 +163,21 @@ def compared(
     return out
 
 
-def tuned(done: Calibrated, given: str, epochs: int, seed: int) -> tuple[Network, int]:
-    """The network after some epochs of training under the integer rule, and the best one (0: as calibrated).
+def trainable_sets() -> list[str]:
+    """What --tune can train on."""
+    from apical.sw import datasets
 
-    :raises CliError: data without the splits that training needs.
-    """
+    return [f"{name}:train" for name in datasets.names()]
+
+
+def tuned(done: Calibrated, given: str, epochs: int, seed: int) -> tuple[Network, int]:
+    """The network after some epochs of training under the integer rule, and the best one (0: as calibrated)."""
     import torch
 
     from apical.sw import calibrate, datasets
     from apical.sw.train import Settings, accuracy, fit
 
-    name = given.partition(":")[0]
-    if name not in datasets.names() or given != f"{name}:train":
-        raise CliError(f"--tune: expected --calibrate NAME:train (it chooses on NAME:validation), got {given!r}")
-    data, validation = datasets.load(given), datasets.load(f"{name}:validation")
+    data, validation = datasets.load(given), datasets.load(given.replace(":train", ":validation"))
     torch.manual_seed(seed)
     model = calibrate.trainable(done)
     before = accuracy(model, validation)
