@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,14 @@ import numpy as np
 import pytest
 
 from apical.sw import bundle
+from apical.sw.datasets import folder as data_folder
 from apical.sw.laws import LeakyIntegrator, Lif
+from apical.sw.level_crossing import MITBIH_FILE
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 from apical.sw.streaming import Stream
 
 Apical = Callable[..., Any]
+HOW_TO = (Path(__file__).parent.parent / "docs" / "how-to" / "monitor-an-ecg.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -171,3 +176,24 @@ def test_a_pickled_file_is_refused(apical: Apical, folder: Path, tmp_path: Path)
     ran = apical("stream", folder, "--input", tmp_path / "bad.npy")
     assert ran.status == 2
     assert "expected a plain integer array [ticks, inputs], got none" in ran.err
+
+
+def test_the_how_to_runs(apical: Apical, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small network in place of the trained one, and shipped data where the record isn't here."""
+    monkeypatch.chdir(tmp_path)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", HOW_TO, re.DOTALL) for line in block.splitlines()]
+    assert len(commands) == 3
+    for command in commands:
+        lines, _, words = command.rpartition(" | ")
+        if lines:
+            text = shlex.split(lines)[1].replace("\\n", "\n")
+            monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        if not (data_folder() or Path()).joinpath(MITBIH_FILE).is_file():
+            words = words.replace("mitbih:100", "ecg-qtdb:sample")
+        program, *given = shlex.split(words.replace("zoo:ecg-srnn", str(folder)))
+        ran = apical(*given)
+        assert (program, ran.status) == ("apical", 0), f"{command}: {ran.err}"
+    assert {"ecg.html", "ecg.npz", "patient.npz"} <= {p.name for p in tmp_path.iterdir()}
+    (block,) = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
+    monkeypatch.setattr("apical.sw.zoo.path", lambda name: folder)
+    exec(block, {})
