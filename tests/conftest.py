@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from apical.sw import bundle
-from apical.sw.laws import Format, Lif, Relu, TwoPoint
+from apical.sw.laws import AdaptiveLif, Format, Lif, Relu, TwoPoint
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 
 # pytest runs one process per core: more threads than that only fight each other.
@@ -76,6 +76,35 @@ def make_two_point(seed: int = 0) -> Network:
     )
 
 
+def make_monitor(seed: int = 0, decoder: str = "tick", outputs: tuple[str, ...] = ("read",)) -> Network:
+    """The shape of the ECG monitor with random weights: 4 inputs, 36 recurrent LIF cells, 6 adaptive read-outs."""
+    random = np.random.default_rng(seed)
+    hidden = {"decay": random.integers(800, 1024, 36), "threshold": ints(200), "bias": random.integers(-2, 9, 36)}
+    law = AdaptiveLif(sends="membrane", shift=2)
+    read = {
+        k: ints(min(max(int(p.initial * (1 << p.fraction_bits)), p.low), p.high)) for k, p in law.parameters().items()
+    }
+    return Network(
+        (Input("leads", 4),),
+        (
+            Population("hidden", 36, Lif(decay_bits=10), hidden, {"v": random.integers(-50, 50, 36)}),
+            Population("read", 6, law, read),
+        ),
+        (
+            Projection("in", "leads", "hidden", random.integers(-128, 128, (36, 4))),
+            Projection("back", "hidden", "hidden", random.integers(-40, 40, (36, 36)), delay=1),
+            Projection("out", "hidden", "read", random.integers(-60, 60, (6, 36))),
+        ),
+        outputs,
+        decoder=decoder,
+    )
+
+
+def make_spikes(ticks: int, share: float = 0.2, seed: int = 0) -> IntArray:
+    """Events of the ECG monitor's four channels, [ticks, 4]."""
+    return (np.random.default_rng(seed).random((ticks, 4)) < share).astype(np.int64)
+
+
 def random_input(network: Network, samples: int = 4, ticks: int = 5, seed: int = 0) -> IntArray:
     """Half zeros, half values over the inputs' whole range, [samples, ticks, inputs]."""
     random = np.random.default_rng(seed)
@@ -106,6 +135,16 @@ def awkward() -> Network:
 @pytest.fixture
 def make_input() -> Callable[..., IntArray]:
     return random_input
+
+
+@pytest.fixture
+def monitor() -> Callable[..., Network]:
+    return make_monitor
+
+
+@pytest.fixture
+def spikes() -> Callable[..., IntArray]:
+    return make_spikes
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,44 +22,17 @@ from apical.hw.verilog import generate
 from apical.sim.random_networks import random_network, random_options, random_x
 from apical.sim.streaming import LONGEST_GAP, StreamRun, Timing, run_stream, simulate_stream
 from apical.sim.verilated import SimulationError, Stalls
-from apical.sw.laws import AdaptiveLif, Lif
-from apical.sw.network import Input, IntArray, Network, Population, Projection
+from apical.sw.network import IntArray, Network
 from apical.sw.streaming import Stream
 
-
-def monitor_network(seed: int = 0) -> Network:
-    """The shape of the ECG monitor with random weights: 4 inputs, 36 recurrent cells, 6 adaptive read-outs."""
-    numbers = np.random.default_rng(seed)
-    hidden = {
-        "decay": numbers.integers(800, 1024, 36),
-        "threshold": np.array([200]),
-        "bias": numbers.integers(-2, 9, 36),
-    }
-    read_law = AdaptiveLif(sends="membrane", shift=2)
-    specs = read_law.parameters()
-    read = {k: np.array([min(max(int(s.initial * (1 << s.fraction_bits)), s.low), s.high)]) for k, s in specs.items()}
-    return Network(
-        (Input("leads", 4),),
-        (Population("hidden", 36, Lif(decay_bits=10), hidden), Population("read", 6, read_law, read)),
-        (
-            Projection("in", "leads", "hidden", numbers.integers(-128, 128, (36, 4))),
-            Projection("back", "hidden", "hidden", numbers.integers(-40, 40, (36, 36)), delay=1),
-            Projection("out", "hidden", "read", numbers.integers(-60, 60, (6, 36))),
-        ),
-        ("read", "hidden"),
-        decoder="tick",
-    )
-
-
+Monitor = Callable[..., Network]
+Spikes = Callable[..., IntArray]
+BOTH = ("read", "hidden")  # outputs
 SHAPES = (
     HardwareOptions({"hidden": Lanes(36, 6), "read": Lanes(6, 6)}),
     HardwareOptions({"hidden": Lanes(9, 3), "read": Lanes(2, 1)}),
     HardwareOptions({"hidden": Lanes(36, 4, 4), "read": Lanes(6, 6, 2)}, {"leads": 4}),
 )
-
-
-def spikes(ticks: int, share: float = 0.2, seed: int = 0) -> IntArray:
-    return (np.random.default_rng(seed).random((ticks, 4)) < share).astype(np.int64)
 
 
 def assert_equal(network: Network, x: IntArray, ran: StreamRun) -> None:
@@ -82,9 +56,13 @@ def assert_equal(network: Network, x: IntArray, ran: StreamRun) -> None:
             assert golden.counters[f"population {p.name}: {what}"] == ran.trace.counters[f"population {p.name}: {what}"]
 
 
-@pytest.mark.parametrize("options", SHAPES)
-def test_every_tick_leaves_before_the_next_is_offered_and_within_its_bound(options: HardwareOptions) -> None:
-    network, x = monitor_network(), np.concatenate([spikes(400), spikes(50, 1.0), spikes(50, 0.0)])
+@pytest.mark.parametrize(
+    "options", [*SHAPES[:2], pytest.param(SHAPES[2], marks=pytest.mark.heavy)], ids=["wide", "narrow", "four events"]
+)
+def test_every_tick_leaves_before_the_next_is_offered_and_within_its_bound(
+    monitor: Monitor, spikes: Spikes, options: HardwareOptions
+) -> None:
+    network, x = monitor(outputs=BOTH), np.concatenate([spikes(400), spikes(50, 1.0), spikes(50, 0.0)])
     timing = Timing(network, options)
     worst = timing.bounds()
     ran = simulate_stream(network, options, x, gap=max(worst.rest - worst.latency, 0), fast_build=True)
@@ -97,8 +75,8 @@ def test_every_tick_leaves_before_the_next_is_offered_and_within_its_bound(optio
     assert max(bounds) <= worst.latency
 
 
-def test_the_clock_of_the_input_makes_no_difference() -> None:
-    network, x = monitor_network(1), spikes(200)
+def test_the_clock_of_the_input_makes_no_difference(monitor: Monitor, spikes: Spikes) -> None:
+    network, x = monitor(outputs=BOTH), spikes(200)
     fast, paced, stalled = (
         simulate_stream(network, SHAPES[1], x, gap=gap, stalls=stalls, fast_build=True)
         for gap, stalls in ((None, None), (700, None), (3, Stalls(0.4, 0.4, 1)))
@@ -129,10 +107,10 @@ def test_random_networks_stream_as_golden(seed: int | range) -> None:
                     assert ran.latency[t] <= timing.bounds({name: int(n[t]) for name, n in sent.items()}).latency
 
 
-@pytest.mark.parametrize("ticks", [10_000, pytest.param(250_000, marks=pytest.mark.heavy)])
-def test_a_long_stream_equals_golden(ticks: int) -> None:
+@pytest.mark.parametrize("ticks", [6_000, pytest.param(250_000, marks=pytest.mark.heavy)])
+def test_a_long_stream_equals_golden(monitor: Monitor, spikes: Spikes, ticks: int) -> None:
     """Every pointer and credit of the datapath goes round thousands of times."""
-    network, x = monitor_network(2), spikes(ticks, 0.1)
+    network, x = monitor(outputs=BOTH), spikes(ticks, 0.1)
     ran = simulate_stream(network, default_options(network), x, gap=None, fast_build=True)
     assert_equal(network, x, ran)
 
@@ -162,10 +140,10 @@ class HoldBack(wiring.Component):  # type: ignore[misc]
         return m
 
 
-def test_a_tick_held_back_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_held_back_would_be_found(monitor: Monitor, spikes: Spikes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "Fork", HoldBack)
-    network = monitor_network()
-    design = generate(network, replace(SHAPES[0], monitor=True))
+    network = monitor(outputs=BOTH)
+    design = generate(network, replace(SHAPES[1], monitor=True))
     with pytest.raises(SimulationError, match=r"^deadlock: nothing moved .* output 0 closed 0 of 20 ticks"):
         run_stream(design, spikes(20), gap=0, fast_build=True)
 
@@ -187,8 +165,8 @@ def test_event_counters_wrap_at_32_bits_and_at_nothing_less() -> None:
     assert seen == [0, 1 << 31, 0, 1 << 31, 0]
 
 
-def test_a_gap_and_events_that_cannot_be_run_are_refused() -> None:
-    network = monitor_network()
+def test_a_gap_and_events_that_cannot_be_run_are_refused(monitor: Monitor, spikes: Spikes) -> None:
+    network = monitor(outputs=BOTH)
     with pytest.raises(ValueError, match=rf"^gap: expected 0 to {LONGEST_GAP} cycles, got -1$"):
         simulate_stream(network, SHAPES[0], spikes(3), gap=-1)
     with pytest.raises(ValueError, match=r"^events: expected at least one tick, got none$"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,44 +13,15 @@ from hypothesis import strategies as st
 
 from apical.sim.random_networks import random_network, random_x
 from apical.sw import golden
-from apical.sw.laws import AdaptiveLif, Lif
-from apical.sw.network import Input, IntArray, Network, NetworkError, Population, Projection
+from apical.sw.network import IntArray, Network, NetworkError
 from apical.sw.streaming import Stream, StreamError
 
-
-def monitor_network(seed: int = 0, decoder: str = "tick") -> Network:
-    """The shape of the ECG monitor, 4 inputs, 36 recurrent LIF cells, 6 adaptive read-outs, with random weights."""
-    numbers = np.random.default_rng(seed)
-    hidden = {
-        "decay": numbers.integers(800, 1024, 36),
-        "threshold": np.array([200]),
-        "bias": numbers.integers(-2, 9, 36),
-    }
-    hidden_law, read_law = Lif(decay_bits=10), AdaptiveLif(sends="membrane", shift=2)
-    specs = read_law.parameters()
-    read = {k: np.array([min(max(int(s.initial * (1 << s.fraction_bits)), s.low), s.high)]) for k, s in specs.items()}
-    return Network(
-        (Input("leads", 4),),
-        (
-            Population("hidden", 36, hidden_law, hidden, {"v": numbers.integers(-50, 50, 36)}),
-            Population("read", 6, read_law, read),
-        ),
-        (
-            Projection("in", "leads", "hidden", numbers.integers(-128, 128, (36, 4))),
-            Projection("back", "hidden", "hidden", numbers.integers(-40, 40, (36, 36)), delay=1),
-            Projection("out", "hidden", "read", numbers.integers(-60, 60, (6, 36))),
-        ),
-        ("read",),
-        decoder=decoder,
-    )
+Monitor = Callable[..., Network]
+Spikes = Callable[..., IntArray]
 
 
 def joined(network: Network, trace: golden.Trace) -> IntArray:
     return np.concatenate([trace.outputs[o][0] for o in network.outputs], axis=1).astype(np.int64)
-
-
-def spikes(ticks: int, seed: int = 0) -> IntArray:
-    return (np.random.default_rng(seed).random((ticks, 4)) < 0.2).astype(np.int64)
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,8 +37,8 @@ def test_how_a_stream_is_cut_makes_no_difference(seed: int, cuts: list[int]) -> 
     assert stream.ticks == 40
 
 
-def test_the_state_goes_on_over_pushes_and_reset_begins_anew() -> None:
-    network, x = monitor_network(), spikes(50)
+def test_the_state_goes_on_over_pushes_and_reset_begins_anew(monitor: Monitor, spikes: Spikes) -> None:
+    network, x = monitor(), spikes(50)
     stream = Stream(network)
     first, second = stream.push(x), stream.push(x)
     assert not np.array_equal(first, second)
@@ -75,14 +47,14 @@ def test_the_state_goes_on_over_pushes_and_reset_begins_anew() -> None:
     np.testing.assert_array_equal(stream.push(x), first)
 
 
-def test_classes_are_those_of_the_decoder_in_every_tick() -> None:
-    network, x = monitor_network(), spikes(300)
+def test_classes_are_those_of_the_decoder_in_every_tick(monitor: Monitor, spikes: Spikes) -> None:
+    network, x = monitor(), spikes(300)
     stream = Stream(network)
     classes = stream.classes(stream.push(x))
     assert classes is not None
     np.testing.assert_array_equal(classes, golden.decode(network, golden.run(network, x[None]))[0])  # type: ignore[index]
     assert len(np.unique(classes)) > 1
-    other = monitor_network(decoder="last")
+    other = monitor(decoder="last")
     assert Stream(other).classes(Stream(other).push(x)) is None
 
 
@@ -104,10 +76,10 @@ def test_a_saved_stream_goes_on_in_another_process(
     assert (second.ticks, second.counters) == (whole.ticks, whole.counters)
 
 
-def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
-    Stream(monitor_network(0)).save(tmp_path / "state.npz")
+def test_a_state_of_another_network_is_refused(monitor: Monitor, tmp_path: Path) -> None:
+    Stream(monitor(0)).save(tmp_path / "state.npz")
     with pytest.raises(StreamError, match=r"expected the state of network [0-9a-f]{16}, got that of '[0-9a-f]{16}'$"):
-        Stream(monitor_network(1)).restore(tmp_path / "state.npz")
+        Stream(monitor(1)).restore(tmp_path / "state.npz")
 
 
 @pytest.mark.parametrize(
@@ -121,9 +93,9 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_state_is_refused_and_the_stream_stays(
-    tmp_path: Path, name: str, value: np.ndarray | None, message: str
+    monitor: Monitor, spikes: Spikes, tmp_path: Path, name: str, value: np.ndarray | None, message: str
 ) -> None:
-    stream, x = Stream(monitor_network()), spikes(20)
+    stream, x = Stream(monitor()), spikes(20)
     stream.save(tmp_path / "good.npz")
     arrays = dict(np.load(tmp_path / "good.npz"))
     arrays.pop(name)
@@ -131,13 +103,13 @@ def test_a_damaged_state_is_refused_and_the_stream_stays(
     stream.push(x)
     with pytest.raises(StreamError, match=message):
         stream.restore(tmp_path / "bad.npz")
-    other = Stream(monitor_network())
+    other = Stream(monitor())
     other.push(x)
     np.testing.assert_array_equal(stream.push(x), other.push(x))
 
 
-def test_events_that_do_not_fit_are_refused() -> None:
-    stream = Stream(monitor_network())
+def test_events_that_do_not_fit_are_refused(monitor: Monitor) -> None:
+    stream = Stream(monitor())
     with pytest.raises(NetworkError, match=r"^events: expected shape \[ticks, 4\], got \[1, 2, 4\]$"):
         stream.push(np.zeros((1, 2, 4), int))
     with pytest.raises(NetworkError, match=r"^input 'leads': expected values 0 to 1, got 2 at sample 0, tick 1"):
