@@ -78,6 +78,11 @@ class Law:
     name: ClassVar[str]
     compartments: ClassVar[tuple[str, ...]] = ("basal",)
 
+    @property
+    def gain(self) -> int:
+        """By what `step` multiplies its currents: training divides the weights' scale by it."""
+        return 1
+
     def states(self) -> dict[str, Format]:
         """Stored state variables and their formats; empty for a stateless law."""
         return {}
@@ -342,11 +347,12 @@ class AdaptiveLif(Law):
     .. math::
         a_t &= \mathrm{clip}(\lfloor \rho\,a_{t-1} / 2^F \rfloor + k\,s_{t-1},\ 0,\ 2^{B-1}-1) \\
         \theta_t &= \theta_0 + a_t \\
-        u_t &= \mathrm{clip}(\lfloor \alpha u_{t-1} / 2^F \rfloor + I_t + b - \theta_t s_{t-1}, -2^{B-1}, 2^{B-1}-1) \\
+        u_t &= \mathrm{clip}(\lfloor \alpha u_{t-1} / 2^F \rfloor + 2^G I_t + b - \theta_t s_{t-1}, -2^{B-1},
+            2^{B-1}-1) \\
         s_t &= [u_t > \theta_t], \qquad
         y_t = s_t \text{ (spike), or } \lfloor u_t / 2^S \rfloor \text{ (membrane)}
 
-    B = `state_bits`, F = `decay_bits`, S = `shift`; y is what `sends` says; ρ = `adaptation_decay` and α = `decay` in
+    B = `state_bits`, F = `decay_bits`, G = `gain_bits` (lets narrow weights drive wide states), S = `shift`; y is what `sends` says; ρ = `adaptation_decay` and α = `decay` in
     0..2^F, θ0 = `threshold`, k = `adaptation`. The published form (Yin, Corradi and Bohté, Nature Machine Intelligence
     3, 2021) has a = β η, so k = β(1-ρ), and (1-α)I, which is folded into the weights. Order: adapt, leak, integrate and
     reset by the last tick's spike, compare. As a read-out the published ECG net compares the membranes of such cells:
@@ -359,10 +365,16 @@ class AdaptiveLif(Law):
     sends: Literal["spike", "membrane"] = "spike"
     shift: int = 0
     leak: Leak = "multiply"
+    gain_bits: int = 0
+
+    @property
+    def gain(self) -> int:
+        return 1 << self.gain_bits
 
     def check(self) -> None:
         self._between("state_bits", 2, 32)
         self._between("decay_bits", 1, 16)
+        self._between("gain_bits", 0, 16)
         self._between("shift", 0, self.state_bits - 1 if self.sends == "membrane" else 0)
 
     def states(self) -> dict[str, Format]:
@@ -391,6 +403,7 @@ class AdaptiveLif(Law):
         threshold = ops.add(params["threshold"], a)
         leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
         ready = ops.sub(ops.add(leaked, params["bias"]), ops.select(state["s"], threshold, 0))
-        v = ops.clip(ops.add(ready, currents["basal"]), low, high)
+        current = ops.mul(currents["basal"], self.gain) if self.gain_bits else currents["basal"]
+        v = ops.clip(ops.add(ready, current), low, high)
         spike = ops.gt(v, threshold)
         return {"v": v, "a": a, "s": spike}, spike if self.sends == "spike" else ops.shift(v, self.shift)

@@ -157,7 +157,7 @@ Node = Input | Population
 class Dense(nn.Module):
     """All-to-all projection with integer weights of `bits` bits, trained through real latent weights.
 
-    weight (integer) = round(clip(latent x target scale / source unit)).
+    weight (integer) = round(clip(latent x target scale / source unit / gain of the target's law)).
 
     :param bits: 2 to 8 (up to 16 works); 2 with `ternary` gives the weights -1, 0, 1.
     :param compartment: of the target's law.
@@ -185,7 +185,7 @@ class Dense(nn.Module):
         self.source, self.target, self.compartment = source.name, target.name, compartment
         self.bits, self.delay = bits, delay
         self.low, self.high = (-1, 1) if ternary else Format(bits).bounds
-        self.factor = target.scale / source.unit
+        self.factor = target.scale / source.unit / target.law.gain
         std = 1 / math.sqrt(source.size) if std is None else std
         self.latent = nn.Parameter(torch.randn(target.size, source.size) * std)
         self.dtype, self.real = torch.float32, False

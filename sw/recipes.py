@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from apical.sw import datasets
-from apical.sw.augment import Prepare, deform
+from apical.sw.augment import deform
 from apical.sw.datasets import Data
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu, TwoPoint
 from apical.sw.layers import Dense, Input, Model, Population
+from apical.sw.recipe import Recipe
+from apical.sw.recurrent_recipes import RECURRENT
 from apical.sw.train import Settings
 
 PIXELS, CLASSES = 784, 10
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a shipped bundle is made.
-
-    :param build: makes the untrained model.
-    :param train: data set whose splits ``train`` or ``sample-train`` give raw digits for `prepare`.
-    :param test: data set whose splits ``validation``, ``test`` and ``sample`` judge the network.
-    :param settings: the full training's; `quick` that of the shipped sample alone.
-    """
-
-    summary: str
-    build: Callable[[], Model]
-    train: str
-    test: str
-    settings: Settings
-    quick: Settings
-    prepare: Prepare
 
 
 def deformed(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
@@ -156,4 +138,5 @@ RECIPES: dict[str, Recipe] = {
         Settings(epochs=60, batch=64, learning_rate=3e-3, weight_decay=1e-2, average=0.99),
         seen_twice,
     ),
+    **RECURRENT,
 }
