@@ -93,7 +93,11 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
         }
         self.units = {
             p.name: PopulationUnit(
-                network, p, options.lanes[p.name], [self.layouts[q.source] for q in network.incoming(p.name)]
+                network,
+                p,
+                options.lanes[p.name],
+                [self.layouts[q.source] for q in network.incoming(p.name)],
+                options.lut_ram,
             )
             for p in network.populations
         }

@@ -179,9 +179,9 @@ def pll_settings(clock_mhz: float, wanted_mhz: float) -> PllSettings:
 
 
 class BoardTop(wiring.Component):  # type: ignore[misc]
-    """The board's top level on an ECP5.
+    """The board's top level on an ECP5 or iCE40.
 
-    :param frequency_mhz: clock of the design; another than the board's goes through the PLL.
+    :param frequency_mhz: clock of the design; another than the board's goes through the PLL (ECP5 only).
     :raises ValueError: a clock or baud rate that can't be made.
     """
 
@@ -211,9 +211,10 @@ class BoardTop(wiring.Component):  # type: ignore[misc]
         else:
             locked = Signal()
             m.submodules.pll = self._pll(self.pll, locked)
-        # Held in reset until the PLL is locked and for 15 cycles more; starts at 0 by configuration.
+        # Held in reset until the PLL is locked and for 255 cycles more; starts at 0 by configuration. (An iCE40's block
+        # RAM can't be read in the first 3 us.)
         m.domains.start = ClockDomain(reset_less=True, local=True)
-        settled = Signal(4)
+        settled = Signal(8)
         m.d.comb += [ClockSignal("start").eq(ClockSignal()), ResetSignal().eq(~settled.all())]
         with m.If(~locked):
             m.d.start += settled.eq(0)

@@ -16,7 +16,7 @@ class BoardError(ValueError):
     """A board that isn't known, or whose table breaks the schema; the message names file and field."""
 
 
-_Pin = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]{1,2}[0-9]{1,2}$")]
+_Pin = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z]{0,2}[0-9]{1,2}$")]
 _Count = Annotated[int, pydantic.Field(ge=0, le=10_000_000)]
 
 
@@ -62,14 +62,14 @@ class Capacity(_Strict):
     dsp: _Count
     bram: _Count
     uram: _Count = 0
-    bram_kilobits: Literal[18, 36]
+    bram_kilobits: Literal[4, 18, 36]
     lut_inputs: Literal[4, 6]
 
 
 class Board(_Strict):
     """One board, or one device where the table only bounds what fits.
 
-    :param flow: ``ecp5`` builds bitstreams with open tools; ``xcup`` is synthesized for its area.
+    :param flow: ``ecp5`` and ``ice40`` build bitstreams with open tools; ``xcup`` is synthesized for its area.
     :param source: where pins and capacities come from.
     :param load: the command that loads a bitstream, `{bitstream}` standing for its file.
     """
@@ -77,7 +77,7 @@ class Board(_Strict):
     board: Literal[1]
     name: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
     title: str
-    flow: Literal["ecp5", "xcup"]
+    flow: Literal["ecp5", "ice40", "xcup"]
     device: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9-]{1,40}$")]
     package: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9-]{1,20}$")]
     speed_grade: Annotated[str, pydantic.StringConstraints(pattern=r"^[-A-Za-z0-9]{1,8}$")]
@@ -100,8 +100,8 @@ class Board(_Strict):
         balls += [self.uart.transmit.ball, self.uart.receive.ball] if self.uart else []
         if twice := sorted({b for b in balls if balls.count(b) > 1}):
             raise ValueError(f"ball {twice[0]} is used twice")
-        if self.flow == "ecp5" and (self.clock is None or self.uart is None):
-            raise ValueError("an ecp5 board needs clock and uart")
+        if self.flow != "xcup" and (self.clock is None or self.uart is None):
+            raise ValueError(f"an {self.flow} board needs clock and uart")
         if not self.source:
             raise ValueError("expected at least one source of the pins and capacities")
         return self

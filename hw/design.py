@@ -30,12 +30,14 @@ class HardwareOptions:
     :param input_event_lanes: per input, events per cycle (a power of two).
     :param monitor: add monitor ports with every law result (simulation builds).
     :param monitor_states: monitors show the states too.
+    :param lut_ram: the device has LUT RAM; without it, words from 17 rows on and the neurons' state go to block RAM.
     """
 
     lanes: Mapping[str, Lanes]
     input_event_lanes: Mapping[str, int] = field(default_factory=dict)
     monitor: bool = False
     monitor_states: bool = False
+    lut_ram: bool = True
 
 
 def event_lanes(network: Network, options: HardwareOptions, node: str) -> int:

@@ -1,10 +1,11 @@
 """What a design will need, from its structure, before any synthesis; and whether it fits a board.
 
-LUT = c0 · populations + c1 · Σ S·A + c2 · Σ S·(E − 1)·(W + 1) + c3 · Σ S·E·P + c4 · Σ N·V·O
+LUT = c0 · populations + c1 · Σ S·A + c2 · Σ S·(E − 1)·(W + 1) + c3 · Σ S·E·P + c4 · Σ N·V·O + c5 · Σ M
 
 S, N, E: synapse, neuron and event lanes; A: accumulator bits; W: weight bits (product bits where events are graded);
-P: product bits, 0 for spikes; V: bits of the law's widest value; O: the law's operations. The sums run over
-projections (c1, c2, c3) and populations (c4). Flip-flops: the same with weight registers (c1) and the groups' address
+P: product bits, 0 for spikes; V: bits of the law's widest value; O: the law's operations; M: bits of small
+memories where there is no LUT RAM (event queues, sums of K > 1 words), else 0. The sums run over projections (c1, c2,
+c3) and populations (c4, c5). Flip-flops: the same with weight registers (c1) and the groups' address
 chains (c3) added. The coefficients are non-negative least-squares fits of the relative error to Yosys's results. DSP
 slices are the law's products in each neuron lane and one per synapse and event lane for graded events; block RAM
 follows from each weight bank's shape. `MARGIN` of a device is left free.
@@ -20,17 +21,20 @@ from apical.hw.accelerator import check_options, event_classes
 from apical.hw.boards import Board, Capacity
 from apical.hw.design import HardwareOptions, default_options
 from apical.hw.events import EventLayout
-from apical.hw.synapse_array import BLOCK_RAM_ROWS
+from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS
 from apical.sw.network import Network, Population
 from apical.sw.ranges import Interval, IntervalOps
 
 MARGIN = 0.1  # of LUT and flip-flops: routers need room, and estimates err
 # From ten designs of 8 to 64 lanes, all laws, 1 to 4 event lanes, 4 to 8 weight bits; residuals up to 26 %.
 COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {
-    "xcup": {"lut": (30.4, 2.283, 0.641, 0.378, 0.411), "ff": (137.7, 1.888, 0.0, 1.256, 0.664)},
-    "ecp5": {"lut": (238.0, 4.136, 0.488, 0.687, 0.423), "ff": (123.0, 1.775, 0.015, 1.65, 0.774)},
+    "xcup": {"lut": (30.4, 2.283, 0.641, 0.378, 0.411, 0.0), "ff": (137.7, 1.888, 0.0, 1.256, 0.664, 0.0)},
+    "ecp5": {"lut": (238.0, 4.136, 0.488, 0.687, 0.423, 0.0), "ff": (123.0, 1.775, 0.015, 1.65, 0.774, 0.0)},
+    # from five designs of 4 to 36 lanes, LIF and adaptive; residuals up to 19 %
+    "ice40": {"lut": (161.6, 4.441, 0.63, 0.0, 0.0, 1.236), "ff": (203.2, 2.2, 0.0, 1.563, 0.0, 2.53)},
 }
-LINK = {"lut": 1200, "ff": 600, "bram": 1}  # of the serial link on an ECP5 board
+LINK = {"lut": 1200, "ff": 600}  # of the serial link on an open board
+LINK_BLOCKS = {"ecp5": 1, "ice40": 5}
 
 
 class FitError(ValueError):
@@ -71,7 +75,8 @@ class _CountingOps(IntervalOps):
 
     def mul(self, a: Interval | int, b: Interval | int) -> Interval:
         if isinstance(a, Interval) and isinstance(b, Interval):
-            wide, narrow = sorted((x.magnitude.bit_length() + 1 for x in (a, b)), reverse=True)
+            bits = (max((-x.low - 1).bit_length() * (x.low < 0), x.high.bit_length()) + 1 for x in (a, b))
+            wide, narrow = sorted(bits, reverse=True)
             self.slices += -(-wide // self.multiplier[0]) * -(-narrow // self.multiplier[1])
         return super().mul(a, b)
 
@@ -97,14 +102,17 @@ def _blocks(depth: int, width: int, shapes: Sequence[tuple[int, int]]) -> int:
 
 # Shapes of an 18 kbit block: UltraScale+ pairs two into 36 kbit (UG573), ECP5 has DP16KD (FPGA-TN-02204).
 _SHAPES_18K = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
-_MULTIPLIER = {"xcup": (27, 18), "ecp5": (18, 18)}  # DSP48E2 (UG579), MULT18X18D
+_SHAPES_4K = ((2048, 2), (1024, 4), (512, 8), (256, 16))  # SB_RAM40_4K
+_MULTIPLIER = {"xcup": (27, 18), "ecp5": (18, 18), "ice40": (16, 16)}  # DSP48E2 (UG579), MULT18X18D, SB_MAC16
 
 
 def features(network: Network, options: HardwareOptions, flow: str) -> tuple[list[float], list[float], int, int]:
     """Terms of the LUT and flip-flop formulas, DSP slices, and 18 kbit blocks of block RAM."""
     check_options(network, options)
-    sums = chains = trees = multiplied = weights = law = 0.0
+    sums = chains = trees = multiplied = weights = law = logic = 0.0
     dsp = blocks = 0
+    lut_ram = flow != "ice40"
+    shapes, least = (_SHAPES_18K, BLOCK_RAM_ROWS) if lut_ram else (_SHAPES_4K, LOGIC_ROWS + 1)
     for p in network.populations:
         s, n = options.lanes[p.name].synapse, options.lanes[p.name].neuron
         for q in network.incoming(p.name):
@@ -125,30 +133,34 @@ def features(network: Network, options: HardwareOptions, flow: str) -> tuple[lis
             depth = words * layout.rows + 1
             chains += groups * words * e * (depth.bit_length() + (product and product - w))
             dsp += 0 if layout.binary else s * e
-            if depth >= BLOCK_RAM_ROWS:
-                blocks += groups * e * _blocks(depth, n * w, _SHAPES_18K)
+            if depth >= least:
+                blocks += groups * e * _blocks(depth, n * w, shapes)
+            if not lut_ram and words > 1:
+                logic += s * words * sum_bits
         operations, slices, width = _law_work(network, p, _MULTIPLIER[flow])
         law += n * operations * width
         dsp += n * slices
+        if not lut_ram:
+            rows, sent = -(-p.size // s) * (s // n), EventLayout(p.size, p.value_range, 1)
+            logic += 2 * rows * n * (1 if sent.binary else 1 + sent.value_shape.width)
+            if p.law.states():  # stored sums are a little wider than the states
+                blocks += _blocks(rows, n * sum(f.bits + 1 for f in p.law.states().values()), shapes)
     count = float(len(network.populations))
-    for_lut = [count, sums, trees, multiplied, law]
-    for_ff = [count, sums + weights, trees, multiplied + chains, law]
+    for_lut = [count, sums, trees, multiplied, law, logic]
+    for_ff = [count, sums + weights, trees, multiplied + chains, law, logic]
     return for_lut, for_ff, dsp, blocks
 
 
 def estimate(network: Network, options: HardwareOptions, board: Board) -> Estimate:
-    """Resources on the board's family; on an ECP5 board with the serial link.
+    """Resources on the board's family; on ECP5 and iCE40 with the serial link.
 
     :raises HardwareError: lanes that no hardware can have.
     """
     for_lut, for_ff, dsp, blocks = features(network, options, board.flow)
-    fitted, ecp5 = COEFFICIENTS[board.flow], board.flow == "ecp5"
-    lut = sum(c * x for c, x in zip(fitted["lut"], for_lut, strict=True)) + (LINK["lut"] if ecp5 else 0)
-    ff = sum(c * x for c, x in zip(fitted["ff"], for_ff, strict=True)) + (LINK["ff"] if ecp5 else 0)
-    if ecp5:
-        blocks += LINK["bram"]
-    else:
-        blocks = -(-blocks // 2)
+    fitted, linked = COEFFICIENTS[board.flow], board.flow in LINK_BLOCKS
+    lut = sum(c * x for c, x in zip(fitted["lut"], for_lut, strict=True)) + (LINK["lut"] if linked else 0)
+    ff = sum(c * x for c, x in zip(fitted["ff"], for_ff, strict=True)) + (LINK["ff"] if linked else 0)
+    blocks = blocks + LINK_BLOCKS[board.flow] if linked else -(-blocks // 2)
     return Estimate(round(lut), round(ff), dsp, blocks)
 
 

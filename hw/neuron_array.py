@@ -32,9 +32,15 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
     """
 
     def __init__(
-        self, population: Population, ranges: LawRanges, lanes: Lanes, currents: Mapping[str, list[Interval]]
+        self,
+        population: Population,
+        ranges: LawRanges,
+        lanes: Lanes,
+        currents: Mapping[str, list[Interval]],
+        lut_ram: bool = True,
     ) -> None:
         self.population, self.ranges, self.lanes, self.intervals = population, ranges, lanes, currents
+        self.lut_ram = lut_ram
         words = -(-population.size // lanes.synapse)
         self.rows = words * (lanes.synapse // lanes.neuron)
         r, j = np.arange(self.rows)[:, None], np.arange(lanes.neuron)[None, :]
@@ -86,9 +92,15 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         return self.latency + self._plan[2]
 
     @property
+    def word_bits(self) -> int:
+        """Bits that a row stores from one tick to the next."""
+        return sum(shape_of(word.wire.interval).width for lane in self._plan[0] for word in lane.words)
+
+    @property
     def spacing(self) -> int:
         """Least distance of two starts: all rows entered, and every word written before it is read again."""
-        return max(self.rows, self.settled + 2) if self.population.law.states() else self.rows
+        reading = 1 if self.lut_ram else 2  # block RAM is read a cycle ahead
+        return max(self.rows, self.settled + 1 + reading) if self.population.law.states() else self.rows
 
     def _row_rom(self, m: Module | Nowhere, table: list[int], interval: Interval, row: Value) -> Value:
         """Registered look-up by row."""
@@ -148,9 +160,11 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         final_tick, next_first, first_tick = Signal(), Signal(init=1), Signal()
         last_row = Signal()
         m.d.comb += last_row.eq(self.row == self.rows - 1)
+        row_next = Signal.like(self.row)
+        m.d.comb += row_next.eq(Mux(self.start, 0, Mux(last_row, self.row, self.row + 1)))
+        m.d.sync += self.row.eq(row_next)
         with m.If(self.start):
             m.d.sync += [
-                self.row.eq(0),
                 self.row_valid.eq(1),
                 final_tick.eq(self.start_final),
                 first_tick.eq(next_first),
@@ -158,8 +172,6 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
             ]
         with m.Elif(last_row):
             m.d.sync += self.row_valid.eq(0)
-        with m.Else():
-            m.d.sync += self.row.eq(self.row + 1)
 
         latency, settled = self.latency, self.settled
         row_at: dict[int, Value] = {-1: self.row}
@@ -176,7 +188,7 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
             ]
             row_at[stage], marks[stage], valid[stage] = later_row, later_marks, later_valid
 
-        held = self._state_memory(m, first_tick)
+        held = self._state_memory(m, first_tick, row_next)
         lanes, _, _ = self._build(m, row_at, latency, held)
         padded = self._padding(m, row_at[latency - 1])
         for j, lane in enumerate(lanes):
@@ -208,20 +220,19 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
             for j in range(self.lanes.neuron)
         ]
 
-    def _state_memory(self, m: Module, first_tick: Value) -> list[list[Signal]]:
+    def _state_memory(self, m: Module, first_tick: Value, row_next: Value) -> list[list[Signal]]:
         """Per lane the stored words read at stage -1, or what the start values make of them in a sample's first tick,
         registered at stage 0. Leaves the write port in `_write`."""
         shapes = [[shape_of(word.wire.interval) for word in lane.words] for lane in self._plan[0]]
-        width = sum(shape.width for lane in shapes for shape in lane)
+        width = self.word_bits
         self._write: memory.WritePort | None = None
         if not width:
             return [[] for _ in shapes]
-        bank = memory.Memory(
-            shape=unsigned(width), depth=max(self.rows, 2), init=[], attrs={"ram_style": "distributed"}
-        )
+        attrs = {"ram_style": "distributed" if self.lut_ram else "block"}
+        bank = memory.Memory(shape=unsigned(width), depth=max(self.rows, 2), init=[], attrs=attrs)
         m.submodules.state = bank
-        read, self._write = bank.read_port(domain="comb"), bank.write_port()
-        m.d.comb += read.addr.eq(self.row)
+        read, self._write = bank.read_port(domain="comb" if self.lut_ram else "sync"), bank.write_port()
+        m.d.comb += read.addr.eq(self.row if self.lut_ram else row_next)
         first, at = first_words(self.population), 0
         held: list[list[Signal]] = []
         for j, lane in enumerate(self._plan[0]):

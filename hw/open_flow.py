@@ -1,4 +1,4 @@
-"""Open flow for ECP5 boards: Yosys, nextpnr, bitstream; and the timing of a lone population.
+"""Open flow for ECP5 and iCE40 boards: Yosys, nextpnr, bitstream; and the timing of a lone population.
 
 Every step's files are kept by content hash in the cache and copied to the user's folder: RTLIL, constraints, logs,
 the timing report and the bitstream.
@@ -29,15 +29,59 @@ _VERSION = 1  # of the cached folders
 SERIAL_LANES = 16  # the serial line brings an event in 500 cycles at 25 MHz and 1 Mbaud: more lanes only wait
 Steps = Callable[[int, int, str], None]
 
-# nextpnr-ecp5's option by device; the bitstream's ID code follows from it.
-_DEVICES = {
-    "LFE5U-12F": "--12k",
-    "LFE5U-25F": "--25k",
-    "LFE5U-45F": "--45k",
-    "LFE5U-85F": "--85k",
-    "LFE5UM5G-25F": "--um5g-25k",
-    "LFE5UM5G-45F": "--um5g-45k",
-    "LFE5UM5G-85F": "--um5g-85k",
+
+@dataclass(frozen=True)
+class _Family:
+    """What the tools of one family are called and asked.
+
+    :param devices: nextpnr's option by device; the bitstream's ID code follows from it.
+    :param placer, packer: keys of `tools.TOOLS`.
+    :param synthesis: Yosys's commands, but for the top module and the netlist's name.
+    :param constraints: nextpnr's option and the file's name; `routed`: the same of its result.
+    :param pack: the packer's arguments; `bitstream`: the file that it makes.
+    """
+
+    devices: Mapping[str, str]
+    placer: str
+    packer: str
+    synthesis: str
+    constraints: tuple[str, str]
+    routed: tuple[str, str]
+    pack: tuple[str, ...]
+    bitstream: str
+
+
+_FAMILIES = {
+    "ecp5": _Family(
+        {
+            "LFE5U-12F": "--12k",
+            "LFE5U-25F": "--25k",
+            "LFE5U-45F": "--45k",
+            "LFE5U-85F": "--85k",
+            "LFE5UM5G-25F": "--um5g-25k",
+            "LFE5UM5G-45F": "--um5g-45k",
+            "LFE5UM5G-85F": "--um5g-85k",
+        },
+        "nextpnr-ecp5",
+        "ecppack",
+        "synth_ecp5",
+        ("--lpf", "top.lpf"),
+        ("--textcfg", "top.config"),
+        ("--compress", "--input", "top.config", "--bit", "top.bit"),
+        "top.bit",
+    ),
+    # No LUT RAM: small memories become logic. -dsp: multiplications into SB_MAC16, which only the UltraPlus has; -spram
+    # isn't asked for: it can't be initialized.
+    "ice40": _Family(
+        {"iCE40UP5K": "--up5k"},
+        "nextpnr-ice40",
+        "icepack",
+        "setattr -unset ram_style */a:ram_style=distributed\nsynth_ice40 -device u -dsp",
+        ("--pcf", "top.pcf"),
+        ("--asc", "top.asc"),
+        ("top.asc", "top.bin"),
+        "top.bin",
+    ),
 }
 
 
@@ -51,7 +95,8 @@ class Placed:
 
     :param fmax_mhz: highest frequency of the design's slowest clock; `clocks` has each clock's.
     :param target_mhz: frequency that the slowest clock has to reach.
-    :param lut: LUT4 in all (logic, carry, LUT RAM), as nextpnr counts its COMB cells.
+    :param lut: LUT4 in all (logic, carry, LUT RAM), as nextpnr counts its COMB cells; on iCE40 its logic cells, each a
+        LUT4, a carry and a flip-flop.
     :param critical: the slowest path, one text per hop: ``delay ns, kind, from cell.port to cell.port``.
     :param files: everything that was kept, in its folder.
     """
@@ -87,8 +132,11 @@ class Placed:
         }
 
 
-def constraints(pins: Mapping[str, Pin], clocks_mhz: Mapping[str, float]) -> str:
-    """LPF text: sites and I/O buffers of the ports, frequencies of the clock ports."""
+def constraints(pins: Mapping[str, Pin], clocks_mhz: Mapping[str, float], flow: str = "ecp5") -> str:
+    """LPF (ECP5) or PCF (iCE40) text: sites and I/O buffers of the ports, frequencies of the clock ports."""
+    if flow == "ice40":
+        lines = [f"set_io{' -pullup yes' if pin.pull == 'UP' else ''} {port} {pin.ball}" for port, pin in pins.items()]
+        return "\n".join([*lines, *(f"set_frequency {port} {mhz:.6f}" for port, mhz in clocks_mhz.items())]) + "\n"
     lines = []
     for port, pin in pins.items():
         lines.append(f'LOCATE COMP "{port}" SITE "{pin.ball}";')
@@ -125,23 +173,30 @@ def parse_report(text: str, clock: str | None = None) -> dict[str, Any]:
         "clocks": {n: a for n, (a, _) in clocks.items()},
         "fmax_mhz": chosen[slowest][0],
         "target_mhz": chosen[slowest][1],
-        "lut": used.get("TRELLIS_COMB", 0),
+        "lut": used.get("TRELLIS_COMB", used.get("ICESTORM_LC", 0)),
         "ff": used.get("TRELLIS_FF", 0),
-        "dsp": used.get("MULT18X18D", 0),
-        "bram": used.get("DP16KD", 0),
+        "dsp": used.get("MULT18X18D", used.get("ICESTORM_DSP", 0)),
+        "bram": used.get("DP16KD", used.get("ICESTORM_RAM", 0)),
         "critical": critical,
     }
 
 
-def _synthesis_script(top: str) -> str:
-    return f"read_rtlil top.il\nsynth_ecp5 -top {top} -json netlist.json\n"
+def _synthesis_script(top: str, family: _Family) -> str:
+    script = f"read_rtlil top.il\n{family.synthesis} -top {top} -json netlist.json\n"
+    # nextpnr-ice40 counts logic cells only: the flip-flops are read from Yosys's census.
+    return script if family.placer == "nextpnr-ecp5" else f"{script}tee -q -o stat.json stat -json -top {top}\n"
+
+
+def _flip_flops(stat: Path) -> int:
+    cells: Mapping[str, int] = json.loads(stat.read_text(encoding="utf-8"))["design"]["num_cells_by_type"]
+    return sum(n for cell, n in cells.items() if cell.startswith("SB_DFF"))
 
 
 def place(
     rtlil: str,
     top: str,
     board: Board,
-    lpf: str,
+    pins: str,
     frequency_mhz: float,
     *,
     seed: int = 1,
@@ -152,33 +207,36 @@ def place(
     """Synthesize, place, route and pack; the folder of the results, kept by content hash.
 
     :param rtlil: the design in Yosys's format, with the module `top`.
+    :param pins: the constraints' text.
     :param frequency_mhz: what nextpnr aims at; missing it is reported, not an error (see `Placed.met`).
     :param extra: further text files to keep in the folder, by name.
     :param progress: called with (step, steps, name) before each step.
     :raises ToolMissing: a program isn't there. :raises ToolFailed: a program refused the design.
     """
-    if board.device not in _DEVICES:
-        raise FlowError(f"board {board.name}: expected a device of {sorted(_DEVICES)}, got {board.device!r}")
+    family = _FAMILIES[board.flow]
+    if board.device not in family.devices:
+        raise FlowError(f"board {board.name}: expected a device of {sorted(family.devices)}, got {board.device!r}")
     if not re.fullmatch(r"[A-Za-z_]\w*", top):
         raise FlowError(f"top: expected the name of a module, got {top!r}")
-    names = ("yosys", "nextpnr-ecp5", "ecppack")[: 3 if bitstream else 2]
-    options = [_DEVICES[board.device], "--package", board.package, "--speed", board.speed_grade]
+    names = ("yosys", family.placer, family.packer)[: 3 if bitstream else 2]
+    options = [family.devices[board.device], "--package", board.package]
+    options += ["--speed", board.speed_grade] if board.flow == "ecp5" else []
     options += ["--freq", f"{frequency_mhz:g}", "--seed", str(seed), "--timing-allow-fail"]
     commands = {
         "synthesis": [*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"],
         "place and route": [
-            *tools.find("nextpnr-ecp5"),
+            *tools.find(family.placer),
             *options,
-            *("--json", "netlist.json", "--lpf", "top.lpf", "--report", "report.json"),
-            *(("--textcfg", "top.config") if bitstream else ()),
+            *("--json", "netlist.json", *family.constraints, "--report", "report.json"),
+            *(family.routed if bitstream else ()),
         ],
     }
     if bitstream:
-        commands["bitstream"] = [*tools.find("ecppack"), "--compress", "--input", "top.config", "--bit", "top.bit"]
-    inputs = {"top.il": rtlil, "top.lpf": lpf, "synth.ys": _synthesis_script(top), **(extra or {})}
+        commands["bitstream"] = [*tools.find(family.packer), *family.pack]
+    inputs = {"top.il": rtlil, family.constraints[1]: pins, "synth.ys": _synthesis_script(top, family), **(extra or {})}
     versions = [tools.version(name) for name in names]
     key_parts = [str(_VERSION), *versions, *options, str(bitstream), json.dumps(inputs, sort_keys=True)]
-    folder = cache.directory() / "ecp5" / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
+    folder = cache.directory() / board.flow / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]
     if (folder / "report.json").is_file():
         return folder
 
@@ -189,7 +247,7 @@ def place(
             if progress is not None:
                 progress(step, len(commands), name)
             tools.run_tool(argv, work, work / f"{name.replace(' ', '_')}.log")
-        for name in ("netlist.json", "top.config"):  # large, and made again by the kept inputs
+        for name in ("netlist.json", family.routed[1]):  # large, and made again by the kept inputs
             (work / name).unlink(missing_ok=True)
 
     write_directory(folder, fill)
@@ -207,9 +265,11 @@ def collect(folder: Path, out: Path | None = None, clock: str | None = None) -> 
         write_directory(out, fill)
     where = out or folder
     figures = parse_report((where / "report.json").read_text(encoding="utf-8"), clock)
-    bit = where / "top.bit"
     figures["critical"] = tuple(figures["critical"])
-    return Placed(**figures, bitstream=bit if bit.is_file() else None, files=tuple(sorted(where.iterdir())))
+    if (where / "stat.json").is_file():
+        figures["ff"] = _flip_flops(where / "stat.json")
+    made = [where / f.bitstream for f in _FAMILIES.values() if (where / f.bitstream).is_file()]
+    return Placed(**figures, bitstream=made[0] if made else None, files=tuple(sorted(where.iterdir())))
 
 
 def build(
@@ -223,13 +283,13 @@ def build(
     seed: int = 1,
     progress: Steps | None = None,
 ) -> Placed:
-    """Bitstream of a network for an ECP5 board, with RTLIL, constraints, logs and the timing report in `out`.
+    """Bitstream of a network for an ECP5 or iCE40 board, with RTLIL, constraints, logs and the timing report in `out`.
 
     :param options: lanes; unless given up to `SERIAL_LANES` synapse lanes, as fit (`apical.hw.fit.largest`).
     :param frequency_mhz: clock of the design, through the PLL where it isn't the board's.
     :param baud: serial rate; the board's unless given.
     :param seed: of the placer.
-    :raises FitError: the lanes don't fit; the message says which do. :raises FlowError: not an ECP5 board, or the
+    :raises FitError: the lanes don't fit; the message says which do. :raises FlowError: no such board, or the
         clock isn't reached. :raises ToolMissing, ToolFailed: a program is missing or refused the design.
     """
     from apical.hw import fit
@@ -237,16 +297,23 @@ def build(
 
     began = time.perf_counter()
     board = boards.load(board) if isinstance(board, str) else board
-    if board.flow != "ecp5":
-        raise FlowError(f"board {board.name}: expected an ecp5 board for a bitstream, got flow {board.flow!r}")
+    if board.flow not in _FAMILIES:
+        expected = " or ".join(_FAMILIES)
+        raise FlowError(f"board {board.name}: expected an {expected} board for a bitstream, got flow {board.flow!r}")
+    assert board.clock is not None
+    if board.flow == "ice40" and frequency_mhz not in (None, board.clock.frequency_mhz):
+        raise FlowError(
+            f"board {board.name}: expected its own clock of {board.clock.frequency_mhz:g} MHz (the iCE40 flow uses no "
+            f"PLL), got {frequency_mhz:g} MHz"
+        )
     options = options or fit.largest(network, board, SERIAL_LANES)
+    options = replace(options, lut_ram=board.flow != "ice40")
     fit.check(network, options, board)
     top = BoardTop(network, options, board, frequency_mhz, baud)
-    assert board.clock is not None
-    lpf = constraints(top.pins, {"clk": board.clock.frequency_mhz})
+    pins = constraints(top.pins, {"clk": board.clock.frequency_mhz}, board.flow)
     link = {"identity": identity(network), "board": board.name, "baud": top.baud, "clock_mhz": top.frequency_mhz}
     extra = {"link.json": json.dumps(link, indent=1) + "\n"}
-    folder = place(top.rtlil(), "board_top", board, lpf, top.frequency_mhz, seed=seed, extra=extra, progress=progress)
+    folder = place(top.rtlil(), "board_top", board, pins, top.frequency_mhz, seed=seed, extra=extra, progress=progress)
     placed = replace(collect(folder, out), seconds=time.perf_counter() - began)
     if not placed.met:
         raise FlowError(

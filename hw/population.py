@@ -23,22 +23,30 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     """Streams in (`events0` …, one per projection, in the network's order) to the stream out (`events`).
 
     :param layouts: event layouts of the incoming projections' sources, in the same order.
+    :param lut_ram: as in `apical.hw.design.HardwareOptions`.
     """
 
-    def __init__(self, network: Network, population: Population, lanes: Lanes, layouts: list[EventLayout]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        population: Population,
+        lanes: Lanes,
+        layouts: list[EventLayout],
+        lut_ram: bool = True,
+    ) -> None:
         self.network, self.population, self.lanes = network, population, lanes
         incoming = network.incoming(population.name)
         words = -(-population.size // lanes.synapse)
         latencies = [base_latency(layout, words) for layout in layouts]
         self.arrays = [
-            SynapseArray(p, layout, lanes, extra_delay=max(latencies) - latency)
+            SynapseArray(p, layout, lanes, max(latencies) - latency, lut_ram)
             for p, layout, latency in zip(incoming, layouts, latencies, strict=True)
         ]
         self.by_compartment: dict[str, list[SynapseArray]] = {c: [] for c in population.law.compartments}
         for array in self.arrays:
             self.by_compartment[array.projection.compartment].append(array)
         intervals = {c: [a.interval for a in arrays] for c, arrays in self.by_compartment.items()}
-        self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals)
+        self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals, lut_ram)
         self.queue = EventQueue(self.neurons, EventLayout(population.size, population.value_range, lanes.event))
         super().__init__(
             {

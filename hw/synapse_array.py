@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,7 @@ from apical.sw.network import IntArray, Projection
 from apical.sw.ranges import Interval
 
 BLOCK_RAM_ROWS = 64  # from this depth on, weights go to block RAM: a RAM32M is 32 deep, a block RAM 512 or more
+LOGIC_ROWS = 16  # up to this depth a bank is logic: one LUT4 per bit, read without a register of its own
 
 
 def pack_words(values: IntArray, bits: int) -> list[int]:
@@ -51,8 +52,11 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     closed by the `go` of cycle t is in group g's sums in cycle t + latency + r only. `count`, `counted`: events issued.
     """
 
-    def __init__(self, projection: Projection, layout: EventLayout, lanes: Lanes, extra_delay: int = 0) -> None:
+    def __init__(
+        self, projection: Projection, layout: EventLayout, lanes: Lanes, extra_delay: int = 0, lut_ram: bool = True
+    ) -> None:
         self.projection, self.layout, self.lanes, self.extra_delay = projection, layout, lanes, extra_delay
+        self.block_rows = BLOCK_RAM_ROWS if lut_ram else LOGIC_ROWS + 1
         bounds = projection.sum_interval(layout.value_range)
         self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
         self.words = -(-projection.weights.shape[0] // lanes.synapse)
@@ -171,14 +175,20 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         m.d.sync += kept.eq(flags.keep)
         for i, (a, v) in enumerate(zip(address, value, strict=True)):
             words = self.memory_words(g, i)
-            # Small banks: the synthesizer chooses (logic or LUT RAM).
-            attrs = {"ram_style": "block"} if len(words) >= BLOCK_RAM_ROWS else {}
-            bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs=attrs)
-            m.submodules[f"bank{g}_{i}"] = bank
-            port = bank.read_port()
+            if len(words) <= LOGIC_ROWS:
+                later = Signal.like(a, reset_less=True)
+                m.d.sync += later.eq(a)
+                entries = Array(Const(w, n * bits) for w in words)
+                read = entries[later] if len(words) > 1 else entries[0]
+            else:  # below `block_rows` the synthesizer chooses (logic or LUT RAM)
+                attrs = {"ram_style": "block"} if len(words) >= self.block_rows else {}
+                bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs=attrs)
+                m.submodules[f"bank{g}_{i}"] = bank
+                port = bank.read_port()
+                m.d.comb += port.addr.eq(a)
+                read = port.data
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
-            m.d.comb += port.addr.eq(a)
-            m.d.sync += weight.eq(Mux(kept[i], port.data, 0) if self.layout.binary else port.data)
+            m.d.sync += weight.eq(Mux(kept[i], read, 0) if self.layout.binary else read)
             lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]
             if not self.layout.binary:
                 v1, v2 = Signal.like(v, reset_less=True), Signal.like(v, reset_less=True)

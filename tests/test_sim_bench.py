@@ -226,7 +226,7 @@ NAMES = ("valid", "ready", "keep", "last", "final", "row0", "row1", "value0", "v
 def monitored(*beats: dict[str, int], ready: bool = True) -> np.ndarray:
     """Show beats of one cycle each to an output monitor that expects 2 samples of 2 ticks; what it added up."""
     dut = SimpleNamespace(**{f"out0_{name}": Signal() for name in NAMES})
-    monitor = bench_top.OutputMonitor(dut, PORT, samples=2, ticks=2, stall=0.0)
+    monitor = bench_top.OutputMonitor(dut, PORT, samples=2, ticks=2, gate=bench_top.Gate(0.0))
     monitor.is_ready = ready
     for beat in beats:
         for name in NAMES:
