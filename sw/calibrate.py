@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from apical.sw import golden, layers
 from apical.sw.laws import Format
 from apical.sw.network import Input, Network
 from apical.sw.real_network import FLAG, RealArray, RealNetwork, RealPopulation, RealProjection
+from apical.sw.rounding import compensated, moments
 from apical.sw.surrogate import multi_gaussian
 
 MARGINS = 2.0 ** np.linspace(-1.5, 1.5, 13)  # scales to try, relative to the one at which the largest weight just fits
@@ -51,11 +53,13 @@ class Calibrated:
     """A calibrated network.
 
     :param scales: steps per real unit of every neuron, by population.
-    :param steps: the network in integer steps, before rounding (its biases carry the chosen offsets).
+    :param offsets: steps added to its bias before rounding.
+    :param steps: the network in integer steps; weights, thresholds and biases of spiking cells are integers already.
     """
 
     network: Network
     scales: Mapping[str, RealArray]
+    offsets: Mapping[str, RealArray]
     steps: RealNetwork
 
 
@@ -90,10 +94,39 @@ def _with_offset(cell: RealPopulation, offset: RealArray) -> RealPopulation:
     return replace(cell, params={**cell.params, "bias": cell.params["bias"] + offset})
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """Every candidate of every neuron of a population: candidate k of neuron n is neuron k * size + n of `network`."""
+
+    scales: RealArray  # [candidates, size]
+    offsets: RealArray
+    network: RealNetwork  # feed-forward, in integer steps, weights, thresholds and biases rounded
+
+    def pick(self, best: npt.NDArray[np.int64], wires: list[RealProjection]) -> _Chosen:
+        """The network of one candidate per neuron."""
+        (cell,), columns = self.network.populations, np.arange(best.size)
+        rows = best * best.size + columns
+        params, initial = ({k: a[rows] for k, a in given.items()} for given in (cell.params, cell.initial))
+        return _Chosen(
+            self.scales[best, columns],
+            self.offsets[best, columns],
+            replace(cell, size=best.size, params=params, initial=initial),
+            [replace(p, weights=q.weights[rows]) for p, q in zip(wires, self.network.projections, strict=True)],
+        )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    scale: RealArray
+    offset: RealArray
+    cell: RealPopulation
+    wires: list[RealProjection]
+
+
 def _candidates(
-    cell: RealPopulation, wires: list[RealProjection], inputs: Mapping[str, Input], reached: float
-) -> tuple[RealArray, RealArray, RealNetwork]:
-    """Scales and offsets of every candidate, [candidates, size], and all of them as one feed-forward network."""
+    real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
+) -> _Candidates:
+    wires, inputs = real.incoming(cell.name), {i.name: i for i in real.inputs}
     most, full = _largest_scale(cell, reached), _full_scale(cell, wires)
     if not cell.spikes:
         most = np.full(cell.size, most.min())
@@ -111,31 +144,65 @@ def _candidates(
     )
     flat = scales.reshape(-1)
     many = _with_offset(many.scaled(flat), offsets.reshape(-1))
+    wide = [replace(p, source=p.name, weights=repeat(p.weights) * flat[:, None]) for p in wires]
+    many, wide = _rounded(cell, many, wide, [sent[p.source] for p in wires], wanted)
     sources = tuple(
         Input(p.name, p.weights.shape[1], inputs[p.source].format if p.source in inputs else FLAG) for p in wires
     )
-    wide = tuple(replace(p, source=p.name, weights=repeat(p.weights) * flat[:, None]) for p in wires)
-    return scales, offsets, RealNetwork(sources, (many,), wide, (cell.name,))
+    return _Candidates(scales, offsets, RealNetwork(sources, (many,), tuple(wide), (cell.name,)))
+
+
+def _rounded(
+    cell: RealPopulation,
+    many: RealPopulation,
+    wide: list[RealProjection],
+    events: list[np.ndarray],
+    wanted: np.ndarray,
+) -> tuple[RealPopulation, list[RealProjection]]:
+    """Candidates with threshold, weights and bias rounded together (`apical.sw.rounding`).
+
+    :param events: what reaches each projection. :param wanted: what the float neurons send.
+    """
+    delays = [p.delay for p in wide for _ in range(p.weights.shape[1])]
+    own = wanted if cell.spikes and "threshold" in cell.params else None
+    decay = cell.params.get("decay", np.zeros(cell.size))
+    second = moments(decay, np.concatenate(events, axis=2), delays, own, cell.law.gain)
+    specs = cell.law.parameters()
+    names = ["bias"] if own is None else ["threshold", "bias"]
+    parts = [p.weights for p in wide]
+    columns = [many.params[name][:, None] for name in names]
+    ends = [(specs[name].low, specs[name].high) for name in names]
+    bounds = [*ends[:-1], *(Format(p.bits).bounds for p in wide for _ in range(p.weights.shape[1])), ends[-1]]
+    factors = torch.from_numpy(np.concatenate([*columns[:-1], *parts, columns[-1]], axis=1))
+    low, high = torch.tensor(bounds, dtype=torch.float64).T
+    out = compensated(factors.view(-1, cell.size, factors.shape[1]), low, high, second).view(factors.shape).numpy()
+    first = len(names) - 1
+    cuts = np.cumsum([first, *(p.shape[1] for p in parts)])
+    params = {**many.params, "bias": out[:, -1].copy()}
+    if own is not None:
+        params["threshold"] = out[:, 0].copy()
+    wires = [replace(p, weights=out[:, a:b].copy()) for p, a, b in zip(wide, cuts[:-1], cuts[1:], strict=True)]
+    return replace(many, params=params), wires
 
 
 def _choose(
     real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
-) -> tuple[RealArray, RealArray]:
+) -> _Chosen:
     """The best scale and bias offset of every neuron.
 
     :param sent: by node, the events that reach it.
     :param wanted: what the float neurons send.
     """
     wires = real.incoming(cell.name)
-    scales, offsets, network = _candidates(cell, wires, {i.name: i for i in real.inputs}, reached)
+    tried = _candidates(real, cell, sent, wanted, reached)
     x = np.rint(np.concatenate([sent[p.source] for p in wires], axis=2)).astype(np.int64)
-    ours = golden.run(network.integers(), x, batch=16).outputs[cell.name]
+    ours = golden.run(tried.network.integers(), x, batch=16).outputs[cell.name]
     target = _windows(wanted)
-    errors = np.empty_like(scales)
-    for k in range(len(scales)):
+    errors = np.empty_like(tried.scales)
+    for k in range(len(errors)):
         part = _windows(ours[:, :, k * cell.size : (k + 1) * cell.size])
         if not cell.spikes:
-            part = part / scales[k].astype(np.float32)
+            part = part / tried.scales[k].astype(np.float32)
         errors[k] = ((part - target) ** 2).mean(axis=(0, 1))
     if cell.spikes:
         best = errors.argmin(axis=0)
@@ -143,8 +210,7 @@ def _choose(
         by_margin = errors.reshape(len(MARGINS), len(OFFSETS), cell.size)
         margin = int(by_margin.min(axis=1).sum(axis=1).argmin())
         best = margin * len(OFFSETS) + by_margin[margin].argmin(axis=0)
-    columns = np.arange(cell.size)
-    return scales[best, columns], offsets[best, columns]
+    return tried.pick(best, wires)
 
 
 def _below(real: RealNetwork, count: int) -> RealNetwork:
@@ -153,12 +219,6 @@ def _below(real: RealNetwork, count: int) -> RealNetwork:
     names = {i.name for i in real.inputs} | {p.name for p in kept}
     wires = tuple(p for p in real.projections if p.target in names and p.source in names)
     return replace(real, populations=kept, projections=wires, outputs=(kept[-1].name,), decoder=None)
-
-
-def in_steps(real: RealNetwork, scales: Mapping[str, RealArray], offsets: Mapping[str, RealArray]) -> RealNetwork:
-    """In integer steps, biases moved by their offsets (steps)."""
-    scaled = real.scaled(scales)
-    return replace(scaled, populations=tuple(_with_offset(p, offsets[p.name]) for p in scaled.populations))
 
 
 def calibrate(real: RealNetwork, x: np.ndarray, progress: golden.Progress | None = None) -> Calibrated:
@@ -174,17 +234,26 @@ def calibrate(real: RealNetwork, x: np.ndarray, progress: golden.Progress | None
             raise ValueError(f"population {cell.name!r}: calibration needs a law with a bias, got {cell.law.name}")
     values, largest = real.run(x)
     sent: dict[str, np.ndarray] = dict(values)
-    scales: dict[str, RealArray] = {}
-    offsets: dict[str, RealArray] = {}
+    chosen: dict[str, _Chosen] = {}
     for n, cell in enumerate(real.populations, 1):
-        chosen = _choose(real, cell, sent, values[cell.name], largest[cell.name])
-        scales[cell.name], offsets[cell.name] = chosen
-        so_far = in_steps(_below(real, n), scales, offsets).integers()
+        chosen[cell.name] = _choose(real, cell, sent, values[cell.name], largest[cell.name])
+        so_far = _assembled(_below(real, n), chosen).integers()
         sent[cell.name] = golden.run(so_far, x).outputs[cell.name]
         if progress is not None:
             progress(n, len(real.populations))
-    steps = in_steps(real, scales, offsets)
-    return Calibrated(steps.integers(), scales, steps)
+    steps = _assembled(real, chosen)
+    scales, offsets = ({k: getattr(c, what) for k, c in chosen.items()} for what in ("scale", "offset"))
+    return Calibrated(steps.integers(), scales, offsets, steps)
+
+
+def _assembled(real: RealNetwork, chosen: Mapping[str, _Chosen]) -> RealNetwork:
+    """The network of what was chosen."""
+    wires = {p.name: p for c in chosen.values() for p in c.wires}
+    return replace(
+        real,
+        populations=tuple(chosen[p.name].cell for p in real.populations),
+        projections=tuple(wires[p.name] for p in real.projections),
+    )
 
 
 def costs(real: RealNetwork, done: Calibrated, x: np.ndarray, judge: Judge | None = None) -> list[Cost]:
@@ -197,12 +266,13 @@ def costs(real: RealNetwork, done: Calibrated, x: np.ndarray, judge: Judge | Non
     reference = real.run(x)[0][name]
     target = _windows(reference)
     plain = real.scaled(done.scales)
+    lifted = replace(plain, populations=tuple(_with_offset(p, done.offsets[p.name]) for p in plain.populations))
     runs: dict[str, Callable[[], np.ndarray]] = {
         "nothing": lambda: reference,
-        "weights": lambda: plain.rounded(weights=True).run(x)[0][name] / scale,
+        "weights": lambda: replace(plain, projections=done.steps.projections).run(x)[0][name] / scale,
         "decays": lambda: plain.rounded(fractions=True).run(x)[0][name] / scale,
         "thresholds and biases": lambda: plain.rounded(currents=True).run(x)[0][name] / scale,
-        "states": lambda: done.steps.run(x, floor=True)[0][name] / scale,
+        "states": lambda: lifted.run(x, floor=True)[0][name] / scale,
         "all": lambda: golden.run(done.network, x).outputs[name] / scale,
     }
     out = []
@@ -222,7 +292,7 @@ def trainable(done: Calibrated) -> layers.Model:
     nodes: dict[str, layers.Input | layers.Population] = {i.name: i for i in inputs}
     cells, wires = [], []
     for p in done.steps.populations:
-        full = max(1 << (q.bits - 1) for q in done.steps.incoming(p.name))  # latent weights lie within 1
+        full = p.law.gain * max(1 << (q.bits - 1) for q in done.steps.incoming(p.name))  # latent weights lie within 1
         specs, unit = p.law.parameters(), float(done.scales[p.name].mean())
         start = {k: a / full if specs[k].unit == "current" else a for k, a in p.params.items()}
         still = "adaptation" in p.params and not p.params["adaptation"].any()
@@ -235,7 +305,7 @@ def trainable(done: Calibrated) -> layers.Model:
             unit=None if p.spikes else unit,
             start={k: list(a) for k, a in start.items()},
             fixed=["adaptation", "adaptation_decay"] if still else [],
-            initial=done.network.nodes[p.name].initial,  # type: ignore[union-attr]
+            initial={k: a.copy() for k, a in done.network.nodes[p.name].initial.items()},  # type: ignore[union-attr]
             surrogate=multi_gaussian,
             width=1 / float(np.maximum(threshold, 1e-6).mean()),
             attach=True,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOURCES = ("srnn",)
 SEQUENCES = {"ecg": "ecg-qtdb:sample-train"}  # what a layout calibrates on unless told: shipped
-TUNE_RATE = 5e-4
+TUNE_RATE = 5e-5
 
 
 def add(app: typer.Typer) -> None:
@@ -38,12 +38,15 @@ def bring(
     beta: Annotated[float | None, typer.Option("--beta", help="Strength of adaptation, a constant too.")] = None,
     bits: Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a weight.")] = 8,
     decay_bits: Annotated[int, typer.Option("--decay-bits", min=1, max=16, help="Fraction bits of decays.")] = 12,
-    state_bits: Annotated[int, typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane.")] = 16,
+    state_bits: Annotated[int, typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane.")] = 20,
+    gain_bits: Annotated[
+        int, typer.Option("--gain-bits", min=0, max=8, help="A weight counts 2^this steps of the membrane.")
+    ] = 4,
     clamp: Annotated[bool, typer.Option("--clamp", help="Take a decay of 1 where tau is below 0.")] = False,
     calibrate: Annotated[
         str | None, typer.Option("--calibrate", metavar="DATA", help="Training data, NAME[:SPLIT] or FILE.npz.")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Sequences of it to calibrate on.")] = 24,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Sequences of it to calibrate on.")] = 40,
     tune: Annotated[int, typer.Option("--tune", min=0, help="Epochs of training under the integer rule.")] = 0,
     check: Annotated[
         str | None, typer.Option("--check", metavar="DATA", help="Compare float and integer accuracy on these data.")
@@ -68,7 +71,14 @@ def bring(
         name = layout or srnn_import.layout_of(state)
         described = srnn_import.with_constants(srnn_import.LAYOUTS[name], b0, beta)
         real = srnn_import.real_network(
-            state, described, bits=bits, decay_bits=decay_bits, state_bits=state_bits, clamp=clamp, name=file.stem
+            state,
+            described,
+            bits=bits,
+            decay_bits=decay_bits,
+            state_bits=state_bits,
+            gain_bits=gain_bits,
+            clamp=clamp,
+            name=file.stem,
         )
         given = calibrate or SEQUENCES.get(name)
         if given is None:
@@ -83,7 +93,7 @@ def bring(
         with common.progress("calibration") as update:
             done = scaling.calibrate(real, x[:samples], update)
         network = done.network
-        formats = f"--bits {bits} --decay-bits {decay_bits} --state-bits {state_bits}"
+        formats = f"--bits {bits} --decay-bits {decay_bits} --state-bits {state_bits} --gain-bits {gain_bits}"
         facts: dict[str, str | int | float | bool] = {
             "command": f"apical import {file.name} --source {source} --layout {name} {formats}",
             "b0": described.b0,
@@ -181,6 +191,8 @@ def tuned(done: Calibrated, given: str, epochs: int, seed: int) -> tuple[Network
     torch.manual_seed(seed)
     model = calibrate.trainable(done)
     before = accuracy(model, validation)
-    settings = Settings(epochs=epochs, batch=64, learning_rate=TUNE_RATE, weight_decay=0, median_clip=2, seed=seed)
+    settings = Settings(
+        epochs=epochs, batch=64, learning_rate=TUNE_RATE, weight_decay=0, median_clip=2, neuron_rate=0.1, seed=seed
+    )
     fitted = fit(model, data, validation, settings)
     return (model.export(), fitted.epoch) if fitted.accuracy > before else (done.network, 0)

@@ -79,7 +79,7 @@ class RealPopulation:
 
 @dataclass(frozen=True)
 class RealProjection:
-    """Real weights [targets, sources] that will be integers of `bits` bits."""
+    """Real weights [targets, sources] that will be integers of `bits` bits; the target's law multiplies by its gain."""
 
     name: str
     source: str

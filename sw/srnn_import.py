@@ -262,7 +262,8 @@ def real_network(
     *,
     bits: int = 8,
     decay_bits: int = 12,
-    state_bits: int = 16,
+    state_bits: int = 20,
+    gain_bits: int = 4,
     clamp: bool = False,
     name: str = "srnn",
 ) -> RealNetwork:
@@ -271,6 +272,7 @@ def real_network(
     The sum over ticks of a softmax becomes the sum of the membranes, the nearest that the chip's host can do.
 
     :param bits: of every weight.
+    :param gain_bits: of cells that spike: a weight counts 2^gain_bits steps, so that thresholds and biases are finer.
     :param clamp: as in `decay`.
     :raises SrnnError: arrays that don't fit, or time constants below 0.
     """
@@ -282,7 +284,8 @@ def real_network(
         alpha = decay(state, f"tau_m_{layer.tau}", clamp)
         size, last = alpha.size, layer is layout.layers[-1]
         bias = state[f"{layer.feed}.bias"]
-        gain = (1 - alpha)[:, None]
+        integrator = layer.kind == "integrator"
+        gain = (1 - alpha)[:, None] / (1 if integrator else 1 << gain_bits)
         feed = gain * state[f"{layer.feed}.weight"]
         projections.append(RealProjection(f"{below} to {layer.name}", below, layer.name, feed, bits=bits))
         if layer.back:
@@ -292,11 +295,11 @@ def real_network(
         params = {"decay": alpha, "bias": (1 - alpha) * bias}
         initial = {"v": np.full(size, layout.start)}
         law: Law
-        if layer.kind == "integrator":
+        if integrator:
             law = LeakyIntegrator(state_bits=state_bits, decay_bits=decay_bits)
         else:
             membrane = last and layout.reads != "rate"
-            law = AdaptiveLif(state_bits, decay_bits, "membrane" if membrane else "spike")
+            law = AdaptiveLif(state_bits, decay_bits, "membrane" if membrane else "spike", gain_bits=gain_bits)
             adaptive = layer.kind == "adaptive"
             rho = decay(state, f"tau_adp_{layer.tau}", clamp) if adaptive else np.zeros(size)
             beta = layout.beta if adaptive else 0.0
