@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from apical.hw.design import Design, HardwareOptions, Manifest, MonitorPort, StreamPort
-from apical.sw import arithmetic, bundle, cache, laws, ranges
+from apical.sw import arithmetic, bundle, cache, law, laws, ranges
 from apical.sw import network as graph
 from apical.sw.network import Network
 
 
 def _sources(network: Network) -> list[Path]:
     """Every file whose text decides what is generated: the hardware, and the laws wherever they are written."""
-    modules = [Path(str(m.__file__)) for m in (arithmetic, laws, ranges, graph)]
+    modules = [Path(str(m.__file__)) for m in (arithmetic, law, laws, ranges, graph)]
     own = {Path(inspect.getfile(type(p.law))) for p in network.populations}
     return sorted({*Path(__file__).parent.glob("*.py"), *modules, *own})
 

@@ -193,6 +193,18 @@ def test_energy_plot_holds_the_joules_of_the_table() -> None:
     assert np.isclose(total, row["joules_per_sample"], rtol=1e-9)
 
 
+def test_the_recurrent_baselines_stand_in_a_table_where_samples_have_ticks() -> None:
+    systems = both()
+    rows = [r for r in systems[0].energy[0]["baselines"] if r["name"] == "lstm" and r["constants"] == "int32-45nm"]
+    assert len(rows) == 2
+    page = page_of(systems)
+    for row in rows:
+        cells = [report.number_text(row[k]) for k in ("picojoules_per_tick", "ratio_counted", "ratio_operations")]
+        assert "".join(f'<td class="n">{cell}</td>' for cell in cells) in page
+    assert page.count("Picojoules per tick beside recurrent networks") == 1  # the graded system has one tick
+    assert page.count("Share of neuron updates, by the form of the laws") == 1
+
+
 def test_confusion_matrix_counts_every_sample() -> None:
     systems = both()
     figure = plot_called(page_of(systems), "Confusion matrix")[0]
