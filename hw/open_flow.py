@@ -182,7 +182,8 @@ def parse_report(text: str, clock: str | None = None) -> dict[str, Any]:
 
 
 def _synthesis_script(top: str, family: _Family) -> str:
-    script = f"read_rtlil top.il\n{family.synthesis} -top {top} -json netlist.json\n"
+    # A wire named x[0] beside one named x makes abc9 mistake one for a bit of the other and stop (Yosys 0.70).
+    script = f"read_rtlil top.il\nrename -hide */w:*\\[*\n{family.synthesis} -top {top} -json netlist.json\n"
     # nextpnr-ice40 counts logic cells only: the flip-flops are read from Yosys's census.
     return script if family.placer == "nextpnr-ecp5" else f"{script}tee -q -o stat.json stat -json -top {top}\n"
 

@@ -70,6 +70,7 @@ def test_the_tools_are_asked_for_the_boards_device(fakes: Path, tmp_path: Path) 
     assert (tmp_path / "out" / "calls.txt").read_text() == (
         "yosys -q -l yosys.log -s synth.ys\n"
         "read_rtlil top.il\n"
+        "rename -hide */w:*\\[*\n"
         "synth_ecp5 -top board_top -json netlist.json\n"
         "nextpnr-ecp5 --85k --package CABGA381 --speed 6 --freq 25 --seed 5 --timing-allow-fail --json netlist.json "
         "--lpf top.lpf --report report.json --textcfg top.config\n"
@@ -92,6 +93,7 @@ def test_an_ice40_board_is_built_by_its_own_tools(fakes: Path, tmp_path: Path, m
     assert (tmp_path / "out" / "calls.txt").read_text() == (
         "yosys -q -l yosys.log -s synth.ys\n"
         "read_rtlil top.il\n"
+        "rename -hide */w:*\\[*\n"
         "setattr -unset ram_style */a:ram_style=distributed\n"
         "synth_ice40 -device u -dsp -top board_top -json netlist.json\n"
         "tee -q -o stat.json stat -json -top board_top\n"
