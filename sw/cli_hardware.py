@@ -156,6 +156,9 @@ def synth(
     synapse_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
     neuron_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
     event_lanes: Annotated[int | None, typer.Option(min=1, max=64, help=WIDEST)] = None,
+    frequency: Annotated[
+        float | None, typer.Option("--mhz", min=1, max=400, help="The design's clock [default: the board's]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Area for UltraScale+ (Yosys), or place, route, timing and bitstream for an open board."""
@@ -166,7 +169,7 @@ def synth(
         if target == "xcup":
             reply.finish(_area(network, lanes, output))
         else:
-            reply.finish(_board(network, lanes if given else None, target, output))
+            reply.finish(_board(network, lanes if given else None, target, output, frequency))
 
 
 def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) -> dict[str, Any]:
@@ -189,7 +192,9 @@ def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) ->
     return answer
 
 
-def _board(network: Network, lanes: tuple[int, int, int] | None, target: str, output: Path | None) -> dict[str, Any]:
+def _board(
+    network: Network, lanes: tuple[int, int, int] | None, target: str, output: Path | None, frequency: float | None
+) -> dict[str, Any]:
     from apical.hw import boards, open_flow
 
     if target not in boards.names():
@@ -198,7 +203,7 @@ def _board(network: Network, lanes: tuple[int, int, int] | None, target: str, ou
         raise CliError("-o: expected a folder for the bitstream and its reports, got none")
     options = common.hardware_options(network, *lanes) if lanes else None
     with common.progress(f"bitstream for {target}"):
-        placed = open_flow.build(network, target, output, options=options)
+        placed = open_flow.build(network, target, output, options=options, frequency_mhz=frequency)
     return {"target": target, **placed.summary()}
 
 
