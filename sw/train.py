@@ -41,6 +41,8 @@ class Settings:
     :param clip: largest norm of the gradient.
     :param median_clip: where not 0: instead, each parameter's gradient is clipped to this many times the median of its
         norms in the last 100 steps. Long recurrent sequences need it: one exploding step can ruin a net for good.
+    :param rollback: where not 0: an epoch whose loss is more than this many times the lowest so far is undone: training
+        goes on from the parameters of that lowest epoch.
     :param neuron_rate: learning rate of the neurons' parameters (decays, thresholds, ...) relative to the weights'.
     :param part: ticks after which gradients are cut off and a step is taken (truncated back-propagation through time);
         0: whole sequences.
@@ -58,6 +60,7 @@ class Settings:
     warmup: float = 0.05
     clip: float = 1.0
     median_clip: float = 0.0
+    rollback: float = 0.0
     neuron_rate: float = 1.0
     part: int = 0
     keep: int = 0
@@ -146,6 +149,20 @@ class _Run:
         )
         self.epoch = self.step = 0
         self.norms: list[list[float]] = [[] for _ in self.trained()]
+        self.calm: dict[str, Any] | None = None  # parameters and optimizer after the epoch of the lowest loss
+
+    def settle(self, loss: float) -> bool:
+        """Keep the state of the lowest loss, or go back to it; True where the epoch was undone."""
+        factor, lowest = self.settings.rollback, min(self.fitted.losses, default=math.inf)
+        if not factor:
+            return False
+        if self.calm is not None and not loss <= factor * lowest:
+            self.model.load_state_dict(self.calm["model"])
+            self.optimizer.load_state_dict(self.calm["optimizer"])
+            return True
+        if loss <= lowest:
+            self.calm = copy.deepcopy({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()})
+        return False
 
     def trained(self) -> list[nn.Parameter]:
         """Parameters that train."""
@@ -180,6 +197,7 @@ class _Run:
             "epoch": self.epoch,
             "step": self.step,
             "norms": self.norms,
+            "calm": self.calm,
         }
 
     def save(self, path: Path) -> None:
@@ -208,6 +226,7 @@ class _Run:
         self.best, self.fitted = state["best"], Fitted(**state["fitted"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step, self.norms = state["epoch"], state["step"], state["norms"]
+        self.calm = state["calm"]
 
     def average(self) -> None:
         """Update the running mean; early on it forgets faster, so that the start doesn't linger."""
@@ -346,6 +365,7 @@ def fit(
         while run.epoch < settings.epochs and not fitted.waited(settings.patience):
             began = time.perf_counter()
             loss = _epoch(run, data, prepare, encoder, lambda: bar.advance(task))
+            undone = run.settle(loss)
             judged = run.mean if settings.average else model
             now = accuracy(judged, validation)
             fitted.history.append(now)
@@ -357,7 +377,7 @@ def fit(
             line = f"epoch {run.epoch}/{settings.epochs}: validation {now:.4f}, best {fitted.accuracy:.4f}"
             bar.update(task, description=f"training, validation {100 * now:.2f} %")
             if log is not None:
-                log(line)
+                log(line + (", undone: the loss rose" if undone else ""))
             if record is not None:
                 _record(record, fitted)
             if checkpoint is not None:
