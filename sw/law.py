@@ -60,7 +60,10 @@ class Parameter:
         return (*(one - (1 << n) for n in reversed(range(self.fraction_bits + 1))), one)
 
 
-ADDED = {"leak": "multiply"}  # options younger than the first bundles: left out at this default, so identities stay
+ADDED = {
+    "leak": "multiply",
+    "modulation": "mcc",
+}  # options younger than the first bundles: left out at this default, so identities stay
 
 
 class Law:

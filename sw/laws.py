@@ -5,7 +5,8 @@ What a law is, and the names re-exported here, are in `apical.sw.law`. To add on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Leak = Literal["multiply", "shift"]
+Modulation = Literal["mcc", "tanh", "exp", "power", "linear"]
 
 
 def _decay(bits: int, leak: str, initial: float) -> Parameter:
@@ -174,6 +176,16 @@ class Relu(Law):
         return {}, ops.clip(total, *self.value_range())
 
 
+# What a table holds, by the modulation's name: the factor of R as a function of the product RC, and where it begins.
+# Beyond a product of 4 the factor of tanh has ended and the others send their ceiling, since R and C are below 8.
+_STEPS, _MOST = 16, 4  # entries per unit of RC; the product where the tables end
+_FACTORS: dict[str, tuple[Callable[[float], float], int]] = {
+    "tanh": (lambda x: 1 + math.tanh(x), -4),
+    "exp": (lambda x: (1 + math.exp(x)) / 2, -4),
+    "power": (lambda x: 2.0**x, -8),
+}
+
+
 @register
 @dataclass(frozen=True)
 class TwoPoint(Law):
@@ -182,12 +194,16 @@ class TwoPoint(Law):
     .. math::
         R &= \mathrm{clip}(\lfloor (I_{basal} + b_R) / 2^{S} \rfloor,\ -2^F,\ 2^{F+3}-1) \\
         C &= \mathrm{clip}(\lfloor (I_{apical} + b_C) / 2^{S} \rfloor,\ -2^{F+3},\ 2^{F+3}-1) \\
-        M &= R^2 + 2^{F+1} R + C\,(2^F + |R|) \\
+        M &= R^2 + 2^{F+1} R + C\,(2^F + |R|) \text{ (mcc)}, \quad R\,(2^F + C) \text{ (linear), or }
+            R\,T[\lfloor (RC + 2^{2F-5}) / 2^{2F-4} \rfloor] \\
         y &= \mathrm{clip}(\lfloor M / 2^{2F-G} \rfloor,\ 0,\ \min(6 \cdot 2^G,\ 2^V-1))
 
-    F = `fraction_bits` of R and C, G = `value_fraction_bits` of the sent value, V = `value_bits`, S = `shift`: in real
-    numbers y = ReLU6(R² + 2R + C(1+|R|)), the modulation of Adeel et al., arXiv 2211.01950 and later public code. R
-    is clamped at -1, below which R² + 2R would rise again (the source leaves this open).
+    F = `fraction_bits` of R and C, G = `value_fraction_bits` of the sent value, V = `value_bits`, S = `shift`. In real
+    numbers y = ReLU6(MOD(R, C)), and `modulation` says which MOD: R² + 2R + C(1+|R|) (mcc), R + RC (linear), or by the
+    table T, with 16 entries per unit of RC and F fraction bits: R(1 + tanh RC) (tanh), R(1 + exp RC)/2 (exp),
+    R·2^(RC) (power). R is clamped at -1, below which R² + 2R would rise again (the source leaves this open). Source:
+    Adeel et al., arXiv 2211.01950, and the authors' later public code; the others: Kay and Phillips, Symmetry 12, 815
+    (2020).
     """
 
     name: ClassVar[str] = "two_point"
@@ -196,10 +212,11 @@ class TwoPoint(Law):
     value_fraction_bits: int = 5
     fraction_bits: int = 6
     shift: int = 5
+    modulation: Modulation = "mcc"
 
     def check(self) -> None:
         self._between("value_bits", 1, 12)
-        self._between("fraction_bits", 2, 10)
+        self._between("fraction_bits", 2 if self.modulation in ("mcc", "linear") else 3, 10)
         self._between("value_fraction_bits", 0, 2 * self.fraction_bits)
         self._between("shift", 0, 24)
 
@@ -211,6 +228,20 @@ class TwoPoint(Law):
     def value_range(self) -> tuple[int, int]:
         return 0, min(6 << self.value_fraction_bits, (1 << self.value_bits) - 1)
 
+    def _modulated(self, ops: Ops[V], r: V, c: V) -> V:
+        """MOD(R, C) with twice `fraction_bits`."""
+        one = 1 << self.fraction_bits
+        if self.modulation == "mcc":
+            drive = ops.add(ops.mul(r, r), ops.mul(r, 2 * one))
+            return ops.add(drive, ops.mul(c, ops.add(ops.absolute(r), one)))
+        if self.modulation == "linear":
+            return ops.mul(r, ops.add(c, one))
+        factor, low = _FACTORS[self.modulation]
+        entries = [round(factor(n / _STEPS) * one) for n in range(low * _STEPS, _MOST * _STEPS + 1)]
+        step = one * one // _STEPS
+        nearest = ops.shift(ops.add(ops.mul(r, c), step // 2), step.bit_length() - 1)
+        return ops.mul(r, ops.table(nearest, entries, low * _STEPS))
+
     def step(
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
@@ -218,9 +249,7 @@ class TwoPoint(Law):
         basal = ops.shift(ops.add(currents["basal"], params["bias_basal"]), self.shift)
         apical = ops.shift(ops.add(currents["apical"], params["bias_apical"]), self.shift)
         r, c = ops.clip(basal, -one, 8 * one - 1), ops.clip(apical, -8 * one, 8 * one - 1)
-        drive = ops.add(ops.mul(r, r), ops.mul(r, 2 * one))
-        context = ops.mul(c, ops.add(ops.absolute(r), one))
-        m = ops.shift(ops.add(drive, context), 2 * self.fraction_bits - self.value_fraction_bits)
+        m = ops.shift(self._modulated(ops, r, c), 2 * self.fraction_bits - self.value_fraction_bits)
         return {}, ops.clip(m, *self.value_range())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -86,10 +87,36 @@ def test_two_point_by_hand(r: float, c: float, y: float) -> None:
     assert tick(law, {}, currents, {"bias_basal": 0, "bias_apical": 0}) == ({}, int(y * 32))
 
 
+MODULATIONS = {
+    "mcc": lambda r, c: r * r + 2 * r + c * (1 + abs(r)),
+    "linear": lambda r, c: r + r * c,
+    "tanh": lambda r, c: r * (1 + math.tanh(r * c)),
+    "exp": lambda r, c: r * (1 + math.exp(r * c)) / 2,
+    "power": lambda r, c: r * 2 ** (r * c),
+}
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_every_modulation_is_its_published_formula(modulation: Any) -> None:
+    law = TwoPoint(modulation=modulation)  # 6 fraction bits after a shift of 5, values in 1/32
+    for r in (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0):  # products of sixteenths: entries of the tables
+        for c in (-4.0, -1.5, -1.0, -0.25, 0.0, 0.25, 0.5, 1.0, 2.0, 4.0):
+            currents = {"basal": int(r * 64 * 32), "apical": int(c * 64 * 32)}
+            _, value = tick(law, {}, currents, {"bias_basal": 0, "bias_apical": 0})
+            expected = min(max(MODULATIONS[modulation](r, c), 0), 6) * 32
+            assert abs(value - expected) <= 1 + abs(r) * 16 / 64 + (abs(r * c) > 4) * 64, (r, c)
+
+
+def test_a_modulation_of_few_fraction_bits_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^law two_point: option fraction_bits: expected 3 to 10, got 2$"):
+        TwoPoint(modulation="exp", fraction_bits=2)
+
+
 SHIFTS = [law(leak="shift") for law in (Lif, LeakyIntegrator, AdaptiveLif)]
+MODULATED = [TwoPoint(modulation=m, value_bits=b) for m, b in (("tanh", 2), ("exp", 6), ("power", 4), ("linear", 8))]
 
 
-@pytest.mark.parametrize("law", [*(LAWS[name]() for name in sorted(LAWS)), *SHIFTS], ids=str)
+@pytest.mark.parametrize("law", [*(LAWS[name]() for name in sorted(LAWS)), *SHIFTS, *MODULATED], ids=str)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_training_computes_what_golden_computes(law: Law, data: st.DataObject) -> None:
@@ -131,6 +158,7 @@ def test_a_shift_leak_equals_the_multiplied_one_on_its_levels() -> None:
 def test_an_added_option_is_stored_only_where_it_differs() -> None:
     assert "leak" not in Lif().options()
     assert Lif(leak="shift").options()["leak"] == "shift"
+    assert "modulation" not in TwoPoint().options()
 
 
 def test_an_unknown_law_is_named() -> None:
