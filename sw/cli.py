@@ -17,12 +17,15 @@ from apical.sw import cli_hardware, cli_import, cli_stream
 from apical.sw.cli_common import (
     BundleArgument,
     CliError,
+    DamageSeedOption,
     DataOption,
     InputOption,
     JsonOption,
+    KillOption,
     LimitOption,
     Reply,
     SeedOption,
+    WhatOption,
 )
 
 app = typer.Typer(
@@ -66,6 +69,9 @@ def train(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="File to write after each epoch, and to go on from.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="CSV file of the epochs: loss, validation accuracy, seconds.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network by one of the zoo's recipes, under the integer rule, and write its bundle."""
@@ -73,7 +79,7 @@ def train(
 
     zoo.recipe_of(name)
     with Reply(as_json) as reply:
-        network = zoo.train(name, output, seed=seed, quick=quick, epochs=epochs, checkpoint=checkpoint)
+        network = zoo.train(name, output, seed=seed, quick=quick, epochs=epochs, checkpoint=checkpoint, record=record)
         recipe = bundle.load_recipe(output)
         reply.finish({"bundle": output, "identity": bundle.identity(network), **recipe})
 
@@ -140,6 +146,9 @@ def golden(
     data: DataOption = None,
     limit: LimitOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write output, class, events (.npz).")] = None,
+    kill: KillOption = 0,
+    what: WhatOption = "cells",
+    damage_seed: DamageSeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Run the golden model: what the network computes, to the last bit, with its counters.
@@ -159,6 +168,7 @@ def golden(
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
         x, labels = common.load_input(network, input_file, data, limit)
+        network, x, lost = common.damaged(network, x, kill, what, damage_seed)
         with common.progress("golden") as update:
             trace = run(network, x, progress=update)
         classes = decode(network, trace)
@@ -174,6 +184,7 @@ def golden(
             "samples": trace.samples,
             **accuracies(classes, labels),
             "counts": trace.counters,
+            **lost,
             "samples_per_second": trace.samples / max(trace.seconds, 1e-9),
         }
         reply.finish(answer)

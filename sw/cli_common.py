@@ -49,6 +49,13 @@ NeuronOption = Annotated[
     int, typer.Option("--neuron-lanes", min=1, max=4096, help="Neuron updates per cycle, at most.")
 ]
 EventOption = Annotated[int, typer.Option("--event-lanes", min=1, max=64, help="Events per cycle: 1, 2, 4, …")]
+KillOption = Annotated[
+    float, typer.Option("--kill", metavar="PERCENT", min=0, max=100, help="Run the network damaged: this much is dead.")
+]
+WhatOption = Annotated[
+    str, typer.Option("--what", metavar="WHAT", help="Of what --kill takes: cells, synapses, stream:NAME.")
+]
+DamageSeedOption = Annotated[int, typer.Option("--damage-seed", min=0, max=65535, help="Which ones die.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, max=256, help="Simulations side by side.")]
 
 
@@ -164,6 +171,20 @@ def load_input(
     raw = datasets.load(str(data))
     raw = raw if limit is None else raw.first(limit)
     return check_input(network, datasets.encode(raw, network)), raw.truth
+
+
+def damaged(
+    network: Network, x: IntArray, kill: float, what: str, seed: int
+) -> tuple[Network, IntArray, dict[str, Any]]:
+    """What ``--kill`` leaves of a network and its input, and what the answer says of it (nothing without damage).
+
+    :raises apical.sw.damage.DamageError: nothing of that name in the network.
+    """
+    from apical.sw.damage import damage
+
+    left = damage(network, kill / 100, seed, what)
+    said = {"kill": kill, "what": what, "damage_seed": seed, **left.facts()}
+    return left.network, left.input(x), {"damage": said} if kill else {}
 
 
 def hardware_options(network: Network, synapse: int, neuron: int, event: int) -> HardwareOptions:

@@ -13,14 +13,17 @@ from apical.sw import cli_common as common
 from apical.sw.cli_common import (
     BundleArgument,
     CliError,
+    DamageSeedOption,
     DataOption,
     EventOption,
     InputOption,
     JsonOption,
+    KillOption,
     LimitOption,
     NeuronOption,
     Reply,
     SynapseOption,
+    WhatOption,
     WorkersOption,
 )
 
@@ -82,6 +85,9 @@ def cosim(
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
+    kill: KillOption = 0,
+    what: WhatOption = "cells",
+    damage_seed: DamageSeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Run golden and the RTL on the same input and compare outputs, per-tick events and every counter.
@@ -94,6 +100,7 @@ def cosim(
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
         x, labels = common.load_input(network, input_file, data, limit)
+        network, x, lost = common.damaged(network, x, kill, what, damage_seed)
         options = common.hardware_options(network, synapse_lanes, neuron_lanes, event_lanes)
         with common.progress(f"cosim ({engine})") as update:
             result = equivalence.cosim(
@@ -107,7 +114,7 @@ def cosim(
                 reuse=True,
                 progress=update,
             )
-        answer = result.summary()
+        answer = result.summary() | lost
         text = pipeline.sentence(result) + "\n" + common.table({k: v for k, v in answer.items() if k != "equal"})
         reply.finish(answer, text, holds=result.equal)
 
@@ -121,6 +128,9 @@ def energy(
     units: Annotated[int, typer.Option(min=1, max=65536, help="Cells of the recurrent baselines.")] = 290,
     mac: Annotated[float | None, typer.Option("--mac", help="Own E_MAC in pJ for the formulas; with --ac.")] = None,
     ac: Annotated[float | None, typer.Option("--ac", help="Own E_AC in pJ for the formulas; with --mac.")] = None,
+    kill: KillOption = 0,
+    what: WhatOption = "cells",
+    damage_seed: DamageSeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Count what the network does (the RTL counts the same), price it, and put the baselines beside it.
@@ -136,14 +146,15 @@ def energy(
         table = None if technology == "all" else pricing.technology(technology)
         network = common.load_bundle(bundle)
         x, _ = common.load_input(network, input_file, data, limit)
+        network, x, lost = common.damaged(network, x, kill, what, damage_seed)
         with common.progress("count") as update:
             trace = cli_energy.count(network, x, update)
         if table is None:
             rows = pricing.table(network, trace, units=units, constants=constants)
             text = "\n\n".join(f"{row['technology']}\n{cli_energy.text(row)}" for row in rows)
-            reply.finish({row["technology"]: row for row in rows}, text)
+            reply.finish({row["technology"]: row | lost for row in rows}, text)
         else:
-            answer = pricing.report(network, trace, table, units=units, constants=constants)
+            answer = pricing.report(network, trace, table, units=units, constants=constants) | lost
             reply.finish(answer, cli_energy.text(answer))
 
 
