@@ -19,6 +19,7 @@ from apical.sw.encodings import Encoding
 
 Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+Reals = npt.NDArray[np.float32]
 Rows = slice | npt.NDArray[np.int64]
 SAMPLES = Path(__file__).parent / "samples"
 LIMIT_FILE = 1 << 28  # bytes of an unpacked file; the largest of MNIST has 47 million
@@ -30,16 +31,19 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Right answers, and which of them count. Accuracy is defined here and nowhere else.
+    """Right answers, and which of them count. Accuracy is defined here and nowhere else, the error in `errors`.
 
     :param classes: [samples], or [samples, ticks] where there is a class in every tick.
     :param counted: the same shape: what the published protocol counts; None: all.
     :param labelled: the same shape: what carries a label at all (the others have class 0); None: all.
+    :param targets: what the outputs should be in units of their own, [samples, ticks, outputs]; `classes` then are
+        [samples, ticks] and say nothing. None: there is nothing but classes.
     """
 
     classes: npt.NDArray[np.int64]
     counted: Flags | None = None
     labelled: Flags | None = None
+    targets: Reals | None = None
 
     def __post_init__(self) -> None:
         for name in ("counted", "labelled"):
@@ -49,11 +53,15 @@ class Labels:
                     f"{name}: expected bool of shape {list(self.classes.shape)}, got {flags.dtype} of shape "
                     f"{list(flags.shape)}"
                 )
+        if self.targets is not None and self.targets.shape[:-1] != self.classes.shape:
+            raise DataError(
+                f"targets: expected shape {[*self.classes.shape, 'outputs']}, got {list(self.targets.shape)}"
+            )
 
     def rows(self, rows: Rows) -> Labels:
         """Those of some samples."""
         counted, labelled = (None if a is None else a[rows] for a in (self.counted, self.labelled))
-        return Labels(self.classes[rows], counted, labelled)
+        return Labels(self.classes[rows], counted, labelled, None if self.targets is None else self.targets[rows])
 
     @property
     def known(self) -> Flags:
@@ -101,6 +109,26 @@ def accuracies(
     return {"accuracy": truth.accuracy(classes), "accuracy_labelled": truth.accuracy_labelled(classes)}
 
 
+def errors(outputs: npt.NDArray[Any], data: Data | Labels, unit: float) -> float:
+    """Mean of (output / unit - target)^2 over the counted ticks and all outputs.
+
+    Targets have zero mean and unit variance over the training part: 1 is what always saying the mean would give.
+
+    :param outputs: integers, [samples, ticks, outputs].
+    :param unit: the output that stands for a target of 1.
+    :raises DataError: data without targets, outputs of another shape, or a unit that isn't above 0.
+    """
+    targets, counted = data.targets, data.counted
+    if targets is None:
+        raise DataError("targets: expected data that have them, such as grid, got none")
+    if outputs.shape != targets.shape:
+        raise DataError(f"targets: expected shape {list(outputs.shape)} as the outputs have, got {list(targets.shape)}")
+    if not unit > 0:
+        raise DataError(f"target_unit: expected a number above 0, got {unit}")
+    square = (outputs / unit - targets) ** 2
+    return float(np.mean(square if counted is None else square[counted], dtype=np.float64))
+
+
 @dataclass(frozen=True)
 class Data:
     """Raw data and labels of one split.
@@ -108,7 +136,8 @@ class Data:
     :param images: uint8, [samples, ...]; sequences are [samples, ticks, channels].
     :param labels: classes, [samples] or, with a class in every tick, [samples, ticks].
     :param index: each sample's number in its part (train or test) of the data set, [samples].
-    :param counted, labelled: as in `Labels`.
+    :param counted, labelled, targets: as in `Labels`.
+    :param sound: mu-law audio that the images were made of, [samples, samples of sound]; None where there is none.
     """
 
     images: Bytes
@@ -118,6 +147,8 @@ class Data:
     split: str
     counted: Flags | None = None
     labelled: Flags | None = None
+    targets: Reals | None = None
+    sound: Bytes | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -125,9 +156,9 @@ class Data:
     @property
     def truth(self) -> Labels:
         """The labels with what counts."""
-        return Labels(self.labels, self.counted, self.labelled)
+        return Labels(self.labels, self.counted, self.labelled, self.targets)
 
-    def encode(self, encoding: Encoding) -> Bytes:
+    def encode(self, encoding: Encoding) -> encodings.Table:
         """Events [samples, ticks, channels] by an encoding of `apical.sw.encodings`."""
         return encodings.encode(self.images, encoding)
 
@@ -141,6 +172,8 @@ class Data:
             index=self.index[rows],
             counted=truth.counted,
             labelled=truth.labelled,
+            targets=truth.targets,
+            sound=None if self.sound is None else self.sound[rows],
         )
 
     def first(self, samples: int) -> Data:

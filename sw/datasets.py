@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from apical.sw import encodings, sequences
+from apical.sw import encodings, grid, sequences
 from apical.sw.data import (
     SAMPLES,
     Bytes,
@@ -145,6 +145,8 @@ ECG_PATHS = tuple(file for file, _ in sequences.ECG_FILES.values())
 # Each set's loader, and the files below `folder` that it reads.
 SETS: dict[str, tuple[Callable[[str], Data], tuple[str, ...]]] = {
     "ecg-qtdb": (sequences.ecg, ECG_PATHS),
+    "grid": (grid.grid, (grid.FILE,)),
+    "grid-frames": (grid.frames, (grid.FILE,)),
     "mnist": (_mnist, MNIST_PATHS),
     "permuted-mnist": (_permuted_mnist, MNIST_PATHS),
     "sequential-mnist": (_sequential_mnist, MNIST_PATHS),
@@ -181,7 +183,7 @@ def available(spec: str) -> bool:
     return root is not None and all((root / path).is_file() for path in SETS[name][1])
 
 
-def encode(data: Data, network: Network) -> npt.NDArray[np.uint8]:
+def encode(data: Data, network: Network) -> encodings.Table:
     """Events [samples, ticks, inputs] for a network, by the encoding that it stores.
 
     :raises DataError: the network doesn't say how its input is encoded, or has another number of inputs.

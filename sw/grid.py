@@ -1,0 +1,194 @@
+"""``grid``: clean speech from noisy audio and lips. One talker of the GRID corpus, 700 sentences of six words.
+
+M. Cooke, J. Barker, S. Cunningham, X. Shao, An audio-visual corpus for speech perception and automatic speech
+recognition, JASA 120, 2006 (CC BY 4.0). Audio and lips were recorded together. A tick is a video frame, 25 a second.
+
+Inputs are the log filter bank (`apical.sw.audio_features`) of the sentence with noise added to its waveform, then the
+mouth as grey values; targets are the log filter bank of the sentence alone. Noise is white, or the babble of six other
+training sentences of the talker, at -9 to 0 dB; which, and how much, is drawn for each sentence.
+
+================  =========================================================================================
+set               channels
+================  =========================================================================================
+``grid``          92 audio: 23 bands of this tick and the three before; 160 lips: 8 x 10 of this tick and
+                  the second before
+``grid-frames``   23 audio and 80 lips, of this tick alone: what was before, the network must remember
+================  =========================================================================================
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from apical.sw.audio_features import BANDS, from_mu_law, log_bank, mix, unit_power
+from apical.sw.data import Bytes, Data, Reals, permutation, random, read_file, read_sample
+
+Index = npt.NDArray[np.int64]
+
+FILE = "grid_s1_av/grid_s1_dev.npz"
+SHA256 = "6da3e541566f1e50bafd1075e8f03e404fc62c1a3d996698df846c892624585b"
+SAMPLE_SHA256 = "24c682a4ca1ac6e994aa218b8661948f7e979a66ac6f3c5b1e1912bbea4b0542"
+SENTENCES, TICKS = 700, 75
+SPLIT_STREAM = 3  # of `permutation`
+PARTS = {"train": slice(0, 520), "validation": slice(520, 600), "test": slice(600, 700)}
+SKIPPED = 3  # first ticks, in which the window reaches before the sentence; they don't count
+ROWS, COLUMNS = 8, 10  # of the mouth, from 24 x 40
+PIXELS = ROWS * COLUMNS
+CONTRAST = 4  # levels per grey value: a mouth in motion changes a pixel by some 7 of 256
+LAGS = {"grid": ((0, 1, 2, 3), (0, 2)), "grid-frames": ((0,), (0,))}  # ticks back: audio, lips
+LOUDEST_DB, FAINTEST_DB = 0, -9  # speech to noise
+VOICES = 6  # that babble together
+# Draws of the fixed splits; training draws are 16 and above.
+DRAWS = {"train": 0, "validation": 1, "test": 2}
+# Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels.
+# fmt: off
+MEAN = (143.31, 144.06, 136.19, 128.92, 125.32, 123.27, 122.93, 117.81, 114.82, 112.78, 109.32, 103.91,
+        100.84, 97.53, 95.06, 94.07, 93.55, 91.83, 91.10, 91.66, 93.55, 94.00, 90.09)
+DEVIATION = (24.28, 36.67, 40.91, 39.33, 42.36, 42.98, 43.74, 44.04, 43.78, 43.59, 41.60, 38.71,
+             37.01, 34.77, 33.00, 32.65, 32.49, 32.10, 31.72, 32.15, 34.15, 35.35, 34.03)
+# fmt: on
+
+
+@lru_cache(maxsize=1)
+def _file() -> dict[str, npt.NDArray[Any]]:
+    """Arrays of the whole set: `sound` (mu-law), `mouth` [sentences, ticks, pixels], `frames`, `words`, `times`."""
+    content = read_file(
+        "The GRID sentences",
+        FILE,
+        SHA256,
+        f"{FILE} (talker 1 of the GRID corpus: mouth at 25 frames a second, 8 kHz mu-law audio); without it "
+        "grid:sample ships with the package",
+    )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        grey = np.cumsum(arrays["mouth_delta"], axis=1, dtype=np.uint8)
+        high, wide = grey.shape[2] // ROWS, grey.shape[3] // COLUMNS
+        blocks = grey.reshape(SENTENCES, TICKS, ROWS, high, COLUMNS, wide)
+        return {
+            "sound": arrays["audio_ulaw8k"],
+            "mouth": blocks.sum(axis=(3, 5), dtype=np.int32).reshape(SENTENCES, TICKS, PIXELS) / (high * wide),
+            "frames": arrays["n_frames"],
+            "words": arrays["labels"],
+            "times": arrays["word_times"],
+        }
+
+
+def order(part: str) -> Index:
+    """The sentences of a part (train, validation, test) by their number in the file."""
+    return permutation(SENTENCES, SPLIT_STREAM)[PARTS[part]]
+
+
+def lips_of(mouth: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> Bytes:
+    """8-bit levels of the mouth's pixels: 128 is a pixel's mean over the training part, `CONTRAST` levels a grey."""
+    return np.clip(np.rint(128 + CONTRAST * (mouth - mean)), 0, 255).astype(np.uint8)
+
+
+def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -> tuple[npt.NDArray[np.float64], Reals]:
+    """Noise [sentences, samples] and the level of the speech in it in dB, the same for the same index and draw.
+
+    :param index: sentences by their number.
+    :param voices: mu-law sentences that babble.
+    :param own: where each sentence is among the voices; it is then not among those that babble. None: it isn't there.
+    """
+    drawn = random(index, 2 * draw, 2 + 2 * VOICES)
+    level = FAINTEST_DB + (LOUDEST_DB - FAINTEST_DB) * (drawn[:, 0] >> np.uint64(11)) / 2.0**53
+    babbles = (drawn[:, 1] & np.uint64(1)).astype(bool)
+    noise = np.empty((len(index), voices.shape[1]))
+    flat = random(index[~babbles], 2 * draw + 1, voices.shape[1]) >> np.uint64(12)
+    noise[~babbles] = ndtri((flat + 0.5) / 2.0**52)  # a normal variable from an even one
+    for row in np.nonzero(babbles)[0]:
+        others = np.arange(len(voices)) if own is None else np.delete(np.arange(len(voices)), own[row])
+        who = others[drawn[row, 2 : 2 + VOICES] % np.uint64(len(others))]
+        late = (drawn[row, 2 + VOICES :] % np.uint64(voices.shape[1])).astype(int)
+        said = unit_power(from_mu_law(voices[who]))
+        noise[row] = sum(np.roll(voice, shift) for voice, shift in zip(said, late, strict=True))
+    return noise, level.astype(np.float32)
+
+
+def _heard(sound: Bytes, index: Index, draw: int, voices: Bytes, own: Index | None) -> Bytes:
+    """Bands of the sentences in the noise of `noise_of`, [sentences, ticks, bands]."""
+    out = np.empty((len(index), TICKS, BANDS), np.uint8)
+    for start in range(0, len(index), 32):  # few at a time: they stay near the processor
+        rows = slice(start, start + 32)
+        noise, level = noise_of(index[rows], draw, voices, None if own is None else own[rows])
+        out[rows] = log_bank(mix(from_mu_law(sound[rows]), noise, level), TICKS)
+    return out
+
+
+def _lagged(frames: Bytes, lags: Sequence[int]) -> Bytes:
+    """Frames [samples, ticks, channels] side by side with those of some ticks back; 0 before the first."""
+    out = np.zeros((*frames.shape[:2], len(lags), frames.shape[2]), np.uint8)
+    for place, lag in enumerate(lags):
+        out[:, lag:, place] = frames[:, : frames.shape[1] - lag]
+    return out.reshape(*frames.shape[:2], -1)
+
+
+def join(bands: Bytes, lips: Bytes, name: str) -> Bytes:
+    """Images of a set of this name (`LAGS`) from what each tick brings: bands and lips, [samples, ticks, channels]."""
+    audio, video = LAGS[name]
+    return np.concatenate([_lagged(bands, audio), _lagged(lips, video)], axis=2)
+
+
+def part(data: Data) -> tuple[Bytes, Bytes]:
+    """What each tick brings, as `join` takes it: bands and lips."""
+    start = BANDS * len(LAGS[data.name][0])
+    return data.images[:, :, :BANDS], data.images[:, :, start : start + PIXELS]
+
+
+def targets_of(clean: Bytes) -> Reals:
+    """The bank's levels with zero mean and unit variance over the training part."""
+    return np.asarray((clean - np.array(MEAN)) / np.array(DEVIATION), np.float32)
+
+
+def _counted(frames: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    """Ticks that count, of sentences with so many frames."""
+    tick = np.arange(TICKS)
+    return np.asarray((tick >= SKIPPED) & (tick < frames[:, None]))
+
+
+def grid(split: str, name: str = "grid") -> Data:
+    """A split of ``grid`` or ``grid-frames``: 520, 80 and 100 sentences."""
+    if split in ("sample", "sample-train"):
+        arrays = read_sample("grid.npz", SAMPLE_SHA256, "test" if split == "sample" else "train")
+        bands, lips, clean, index = (arrays[k] for k in ("bands", "lips", "clean", "index"))
+        frames, sound = arrays["frames"], arrays.get("sound")
+    else:
+        whole, index, training = _file(), order(split), order("train")
+        frames, sound = whole["frames"][index], whole["sound"][index]
+        lips = lips_of(whole["mouth"][index], whole["mouth"][training].mean(axis=(0, 1)))
+        own = np.arange(len(index)) if split == "train" else None
+        clean = log_bank(from_mu_law(sound), TICKS)
+        bands = _heard(sound, index, DRAWS[split], whole["sound"][training], own)
+    return Data(
+        join(bands, lips, name),
+        np.zeros((len(index), TICKS), np.int64),
+        index.astype(np.int64),
+        name,
+        split,
+        _counted(frames),
+        targets=targets_of(clean),
+        sound=sound,
+    )
+
+
+def frames(split: str) -> Data:
+    """A split of ``grid-frames``."""
+    return grid(split, "grid-frames")
+
+
+def noisy(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
+    """Training sentences in new noise: white, or the babble of other sentences of `data`."""
+    assert data.sound is not None
+    draw = 16 + int(torch.randint(1 << 14, (), generator=generator))
+    bands = _heard(data.sound[rows], data.index[rows], draw, data.sound, rows)
+    lips = part(replace(data, images=data.images[rows]))[1]
+    return torch.from_numpy(join(bands, lips, data.name))
