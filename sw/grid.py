@@ -4,7 +4,8 @@ M. Cooke, J. Barker, S. Cunningham, X. Shao, An audio-visual corpus for speech p
 recognition, JASA 120, 2006 (CC BY 4.0). Audio and lips were recorded together. A tick is a video frame, 25 a second.
 
 Inputs are the log filter bank (`apical.sw.audio_features`) of the sentence with noise added to its waveform, then the
-mouth as grey values; targets are the log filter bank of the sentence alone. Noise is white, or the babble of six other
+mouth as grey values; both are stored around `REST`, the usual value, so that the encoding ``signed`` sends nothing for
+it. Targets are the log filter bank of the sentence alone. Noise is white, or the babble of six other
 training sentences of the talker, at -9 to 0 dB; which, and how much, is drawn for each sentence.
 
 ================  =========================================================================================
@@ -37,25 +38,28 @@ Index = npt.NDArray[np.int64]
 
 FILE = "grid_s1_av/grid_s1_dev.npz"
 SHA256 = "6da3e541566f1e50bafd1075e8f03e404fc62c1a3d996698df846c892624585b"
-SAMPLE_SHA256 = "24c682a4ca1ac6e994aa218b8661948f7e979a66ac6f3c5b1e1912bbea4b0542"
+SAMPLE_SHA256 = "f78c5e187767d81170958754262b2d6e5d3b5074b284ff2fd82183fcfa714f2c"
 SENTENCES, TICKS = 700, 75
 SPLIT_STREAM = 3  # of `permutation`
 PARTS = {"train": slice(0, 520), "validation": slice(520, 600), "test": slice(600, 700)}
 SKIPPED = 3  # first ticks, in which the window reaches before the sentence; they don't count
 ROWS, COLUMNS = 8, 10  # of the mouth, from 24 x 40
 PIXELS = ROWS * COLUMNS
-CONTRAST = 4  # levels per grey value: a mouth in motion changes a pixel by some 7 of 256
+REST = 128  # stored value of what is usual, and of what isn't there
+CONTRAST = 6  # stored steps per grey value: a mouth in motion changes a pixel by some 7 of 256
+GAIN = 2  # stored steps per level of the bank
 LAGS = {"grid": ((0, 1, 2, 3), (0, 2)), "grid-frames": ((0,), (0,))}  # ticks back: audio, lips
 LOUDEST_DB, FAINTEST_DB = 0, -9  # speech to noise
 VOICES = 6  # that babble together
 # Draws of the fixed splits; training draws are 16 and above.
 DRAWS = {"train": 0, "validation": 1, "test": 2}
-# Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels.
+# Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels; the mean with noise.
 # fmt: off
 MEAN = (143.31, 144.06, 136.19, 128.92, 125.32, 123.27, 122.93, 117.81, 114.82, 112.78, 109.32, 103.91,
         100.84, 97.53, 95.06, 94.07, 93.55, 91.83, 91.10, 91.66, 93.55, 94.00, 90.09)
 DEVIATION = (24.28, 36.67, 40.91, 39.33, 42.36, 42.98, 43.74, 44.04, 43.78, 43.59, 41.60, 38.71,
              37.01, 34.77, 33.00, 32.65, 32.49, 32.10, 31.72, 32.15, 34.15, 35.35, 34.03)
+HEARD = (174, 184, 184, 178, 179, 179, 180, 177, 176, 175, 172, 168, 165, 162, 160, 160, 160, 159, 159, 160, 162, 164, 162)
 # fmt: on
 
 
@@ -88,8 +92,13 @@ def order(part: str) -> Index:
 
 
 def lips_of(mouth: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> Bytes:
-    """8-bit levels of the mouth's pixels: 128 is a pixel's mean over the training part, `CONTRAST` levels a grey."""
-    return np.clip(np.rint(128 + CONTRAST * (mouth - mean)), 0, 255).astype(np.uint8)
+    """The mouth's pixels as images hold them, around their mean over the training part."""
+    return np.clip(np.rint(REST + CONTRAST * (mouth - mean)), 0, 255).astype(np.uint8)
+
+
+def bands_of(level: Bytes) -> Bytes:
+    """The bank's levels as images hold them, around their mean in noise over the training part."""
+    return np.clip(REST + GAIN * (level.astype(np.int64) - np.array(HEARD)), 0, 255).astype(np.uint8)
 
 
 def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -> tuple[npt.NDArray[np.float64], Reals]:
@@ -115,18 +124,18 @@ def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -
 
 
 def _heard(sound: Bytes, index: Index, draw: int, voices: Bytes, own: Index | None) -> Bytes:
-    """Bands of the sentences in the noise of `noise_of`, [sentences, ticks, bands]."""
+    """The sentences in the noise of `noise_of` as images hold them, [sentences, ticks, bands]."""
     out = np.empty((len(index), TICKS, BANDS), np.uint8)
     for start in range(0, len(index), 32):  # few at a time: they stay near the processor
         rows = slice(start, start + 32)
         noise, level = noise_of(index[rows], draw, voices, None if own is None else own[rows])
-        out[rows] = log_bank(mix(from_mu_law(sound[rows]), noise, level), TICKS)
+        out[rows] = bands_of(log_bank(mix(from_mu_law(sound[rows]), noise, level), TICKS))
     return out
 
 
 def _lagged(frames: Bytes, lags: Sequence[int]) -> Bytes:
-    """Frames [samples, ticks, channels] side by side with those of some ticks back; 0 before the first."""
-    out = np.zeros((*frames.shape[:2], len(lags), frames.shape[2]), np.uint8)
+    """Frames [samples, ticks, channels] side by side with those of some ticks back; `REST` before the first."""
+    out = np.full((*frames.shape[:2], len(lags), frames.shape[2]), REST, np.uint8)
     for place, lag in enumerate(lags):
         out[:, lag:, place] = frames[:, : frames.shape[1] - lag]
     return out.reshape(*frames.shape[:2], -1)
