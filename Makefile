@@ -49,7 +49,7 @@ test: setup lint
 check-all: setup lint
 	$(BIN)/pytest -n $(WORKERS)
 
-BENCHMARKS ?= datapath engines golden cold-start mnist ecp5
+BENCHMARKS ?= datapath engines golden cold-start mnist ecp5 training
 bench: setup
 	@for name in $(BENCHMARKS); do $(BIN)/apical bench $$name --json || exit 1; done
 

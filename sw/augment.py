@@ -44,6 +44,39 @@ def deform(
     return nn.functional.grid_sample(images[:, None], grid, align_corners=False)[:, 0]
 
 
+def replay(
+    events: Tensor,
+    generator: torch.Generator,
+    *,
+    speed: float,
+    late: float,
+    spread: float,
+    shift: float,
+    drop: float,
+) -> Tensor:
+    """Random tempo, moment, pitch and lost events of [batch, ticks, channels] event counts; the result is counts.
+
+    Counts that fall between two places are rounded up or down by chance, so that their mean stays.
+
+    :param speed: largest change of the tempo, as a share; the first tick stays where it is.
+    :param late: largest shift in ticks.
+    :param spread: largest change of the channels' distance from the middle one, as a share.
+    :param shift: largest shift in channels.
+    :param drop: share of places whose events are lost.
+    """
+    batch, ticks, channels = events.shape
+    change = torch.rand(4, batch, generator=generator) * 2 - 1
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0] = 1 + spread * change[0]
+    theta[:, 0, 2] = change[1] * (2 * shift / channels)
+    theta[:, 1, 1] = 1 + speed * change[2]
+    theta[:, 1, 2] = speed * change[2] + change[3] * (2 * late / ticks)
+    grid = nn.functional.affine_grid(theta, [batch, 1, ticks, channels], align_corners=False)
+    moved = nn.functional.grid_sample(events[:, None], grid, align_corners=False)[:, 0]
+    counts = torch.floor(moved + torch.rand(moved.shape, generator=generator))
+    return counts * (torch.rand(counts.shape, generator=generator) >= drop)
+
+
 def plain(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
     """The images as they are."""
     return torch.from_numpy(data.images[rows])
