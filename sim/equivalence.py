@@ -12,7 +12,8 @@ from apical.hw.design import HardwareOptions, default_options, lanes_of
 from apical.sim import verilated
 from apical.sim.scoreboard import first_divergence, mismatches
 from apical.sw import golden as model
-from apical.sw.data import Labels, accuracies
+from apical.sw.data import Labels
+from apical.sw.datasets import figures
 from apical.sw.golden import Trace
 from apical.sw.network import Network
 
@@ -27,6 +28,7 @@ class CosimResult:
     :param mismatches: samples in which anything differs.
     :param accuracy: of the RTL's outputs, 0 to 1, by `Labels.accuracy`; None without labels or decoder.
     :param accuracy_labelled: the same among what carries a label; None where the labels don't say what does.
+    :param error: of the RTL's outputs against the data's targets, by `apical.sw.data.errors`; None without targets.
     :param lane_utilization: synaptic operations ÷ (cycles x lanes) of the busiest population's busiest projection.
     :param utilization: the same for every projection.
     :param divergence: the first difference in words; None where equal.
@@ -37,6 +39,7 @@ class CosimResult:
     mismatches: int
     accuracy: float | None
     accuracy_labelled: float | None
+    error: float | None
     cycles_per_sample: float
     cycles_per_tick: float
     lane_utilization: float
@@ -81,7 +84,7 @@ def cosim(
     """Run golden and RTL on `x` and compare outputs, every population's values each tick, counters (and states).
 
     :param x: integers, [samples, ticks, inputs].
-    :param labels: classes, [samples] or, for the decoder ``tick``, [samples, ticks].
+    :param labels: classes, [samples] or, for the decoder ``tick``, [samples, ticks]; with targets, `Labels`.
     :param engine: ``verilated`` (compiled batch) or ``cocotb``.
     :param reuse: take the generated Verilog from the cache where it is there (batch engine only).
     :param progress: called with (samples done, samples) by the RTL engine.
@@ -100,13 +103,14 @@ def cosim(
     divergence = first_divergence(reference, rtl)
     cycles = rtl.cycles or 0
     used = lane_utilization(network, options, rtl)
-    shares = accuracies(model.decode(network, rtl), labels)
+    shares = figures(network, rtl, labels)
     return CosimResult(
         equal=divergence is None,
         samples=rtl.samples,
         mismatches=mismatches(reference, rtl),
         accuracy=shares["accuracy"],
         accuracy_labelled=shares["accuracy_labelled"],
+        error=shares["error"],
         cycles_per_sample=cycles / rtl.samples,
         cycles_per_tick=cycles / (rtl.samples * np.asarray(x).shape[1]),
         lane_utilization=max(used.values(), default=0.0),

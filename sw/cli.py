@@ -162,7 +162,7 @@ def golden(
     import numpy as np
 
     from apical.sw.bundle import write_file
-    from apical.sw.data import accuracies
+    from apical.sw.datasets import figures
     from apical.sw.golden import decode, run
 
     with Reply(as_json) as reply:
@@ -182,7 +182,7 @@ def golden(
             write_file(output, packed.getvalue())
         answer = {
             "samples": trace.samples,
-            **accuracies(classes, labels),
+            **figures(network, trace, labels),
             "counts": trace.counters,
             **lost,
             "samples_per_second": trace.samples / max(trace.seconds, 1e-9),

@@ -58,6 +58,7 @@ def _joules(answer: Mapping[str, Any]) -> str:
     own = {
         "technology": f"{answer['technology']}: {answer['title']}",
         "samples": f"{answer['samples']} of {answer['ticks']} ticks",
+        **{k: answer[k] for k in ("accuracy", "error") if answer.get(k) is not None},
         "joules per sample": answer["joules_per_sample"],
         "by part": answer["by_part"],
         "by kind": answer["by_kind"] | {"static": answer["static_joules_per_sample"]},

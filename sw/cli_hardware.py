@@ -140,21 +140,23 @@ def energy(
     """
     from apical.sw import cli_energy
     from apical.sw import energy as pricing
+    from apical.sw.datasets import figures
 
     with Reply(as_json) as reply:
         constants = cli_energy.constants(mac, ac)
         table = None if technology == "all" else pricing.technology(technology)
         network = common.load_bundle(bundle)
-        x, _ = common.load_input(network, input_file, data, limit)
+        x, labels = common.load_input(network, input_file, data, limit)
         network, x, lost = common.damaged(network, x, kill, what, damage_seed)
         with common.progress("count") as update:
             trace = cli_energy.count(network, x, update)
+        found = figures(network, trace, labels) | lost
         if table is None:
-            rows = pricing.table(network, trace, units=units, constants=constants)
+            rows = [row | found for row in pricing.table(network, trace, units=units, constants=constants)]
             text = "\n\n".join(f"{row['technology']}\n{cli_energy.text(row)}" for row in rows)
-            reply.finish({row["technology"]: row | lost for row in rows}, text)
+            reply.finish({row["technology"]: row for row in rows}, text)
         else:
-            answer = pricing.report(network, trace, table, units=units, constants=constants) | lost
+            answer = pricing.report(network, trace, table, units=units, constants=constants) | found
             reply.finish(answer, cli_energy.text(answer))
 
 

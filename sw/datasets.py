@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from apical.sw import encodings, grid, sequences
+from apical.sw import encodings, golden, grid, sequences
 from apical.sw.data import (
     SAMPLES,
     Bytes,
@@ -30,6 +30,7 @@ from apical.sw.data import (
     DataError,
     Labels,
     accuracies,
+    errors,
     folder,
     permutation,
     random,
@@ -39,7 +40,7 @@ from apical.sw.data import (
 from apical.sw.level_crossing import mitbih
 from apical.sw.network import Network
 
-__all__ = ["SAMPLES", "Bytes", "Data", "DataError", "Labels", "accuracies", "folder", "mitbih"]
+__all__ = ["SAMPLES", "Bytes", "Data", "DataError", "Labels", "accuracies", "errors", "folder", "mitbih"]
 SPLITS = ("train", "validation", "test", "sample", "sample-train")
 VALIDATION = 5000  # of MNIST: the training part's last
 
@@ -181,6 +182,20 @@ def available(spec: str) -> bool:
         return True
     root = folder()
     return root is not None and all((root / path).is_file() for path in SETS[name][1])
+
+
+def figures(
+    network: Network, trace: golden.Trace, truth: Labels | npt.NDArray[np.int64] | None
+) -> dict[str, float | None]:
+    """``accuracy`` and ``accuracy_labelled`` of a run's classes, ``error`` of its outputs; None where there is none.
+
+    :raises DataError: labels or targets that don't fit what the network sends, or no ``target_unit`` in its encoding.
+    """
+    error = None
+    if isinstance(truth, Labels) and truth.targets is not None:
+        unit = float(network.encoding.get("target_unit", 0))
+        error = errors(trace.outputs[network.outputs[0]], truth, unit)
+    return {**accuracies(golden.decode(network, trace), truth), "error": error}
 
 
 def encode(data: Data, network: Network) -> encodings.Table:

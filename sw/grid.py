@@ -53,13 +53,15 @@ LOUDEST_DB, FAINTEST_DB = 0, -9  # speech to noise
 VOICES = 6  # that babble together
 # Draws of the fixed splits; training draws are 16 and above.
 DRAWS = {"train": 0, "validation": 1, "test": 2}
-# Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels; the mean with noise.
+# Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels;
+# HEARD: the mean with noise.
 # fmt: off
 MEAN = (143.31, 144.06, 136.19, 128.92, 125.32, 123.27, 122.93, 117.81, 114.82, 112.78, 109.32, 103.91,
         100.84, 97.53, 95.06, 94.07, 93.55, 91.83, 91.10, 91.66, 93.55, 94.00, 90.09)
 DEVIATION = (24.28, 36.67, 40.91, 39.33, 42.36, 42.98, 43.74, 44.04, 43.78, 43.59, 41.60, 38.71,
              37.01, 34.77, 33.00, 32.65, 32.49, 32.10, 31.72, 32.15, 34.15, 35.35, 34.03)
-HEARD = (174, 184, 184, 178, 179, 179, 180, 177, 176, 175, 172, 168, 165, 162, 160, 160, 160, 159, 159, 160, 162, 164, 162)
+HEARD = (174, 184, 184, 178, 179, 179, 180, 177, 176, 175, 172, 168,
+         165, 162, 160, 160, 160, 159, 159, 160, 162, 164, 162)
 # fmt: on
 
 
@@ -98,7 +100,7 @@ def lips_of(mouth: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]) -> By
 
 def bands_of(level: Bytes) -> Bytes:
     """The bank's levels as images hold them, around their mean in noise over the training part."""
-    return np.clip(REST + GAIN * (level.astype(np.int64) - np.array(HEARD)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(REST + GAIN * (level.astype(np.int64) - np.array(HEARD)), 0, 255), np.uint8)
 
 
 def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -> tuple[npt.NDArray[np.float64], Reals]:

@@ -53,22 +53,21 @@ def describe(name: str) -> dict[str, str | int | float | bool]:
 
 
 def accuracies(network: Network, data: Data, *, batch: int = 100_000) -> dict[str, float]:
-    """What the golden model gets right: ``accuracy``, and ``accuracy_labelled`` where the data say what has a label.
+    """What the golden model gets right: of ``accuracy``, ``accuracy_labelled`` and ``error`` those that there are.
 
     :param batch: ticks of all samples together that run at once.
-    :raises DataError: the network has no decoder, or doesn't fit the data.
+    :raises DataError: the network has no decoder and the data no targets, or it doesn't fit the data.
     """
-    if network.decoder is None:
+    if network.decoder is None and data.targets is None:
         raise DataError(f"network {network.name!r}: has no decoder, so no accuracy")
     ticks = datasets.encode(data.first(1), network).shape[1]
-    classes = []
+    first, parts = network.outputs[0], []
     for start in range(0, len(data), size := min(max(batch // ticks, 1), 1000)):
         x = datasets.encode(data.rows(slice(start, start + size)), network)
-        found = golden.decode(network, golden.run(network, x))
-        assert found is not None
-        classes.append(found)
-    got = np.concatenate(classes)
-    return {name: share for name, share in datasets.accuracies(got, data.truth).items() if share is not None}
+        parts.append(golden.run(network, x).outputs[first])
+    outputs = {first: np.concatenate(parts)}
+    found = datasets.figures(network, golden.Trace(outputs, outputs, {}), data.truth)
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def accuracy(network: Network, data: Data, *, batch: int = 100_000) -> float:

@@ -21,8 +21,9 @@ def test_the_sentence_counts_what_differs(lif: Network, make_input: Callable[...
     x = make_input(lif)
     trace = golden.run(lif, x)
     result = equivalence.CosimResult(
-        equal=True, samples=4, mismatches=0, accuracy=None, accuracy_labelled=None, cycles_per_sample=1.0,
-        cycles_per_tick=1.0, lane_utilization=0.5, utilization={}, samples_per_second=1.0, engine="verilated", divergence=None,
+        equal=True, samples=4, mismatches=0, accuracy=None, accuracy_labelled=None, error=None,
+        cycles_per_sample=1.0, cycles_per_tick=1.0, lane_utilization=0.5, utilization={},
+        samples_per_second=1.0, engine="verilated", divergence=None,
         golden=trace, rtl=trace,
     )  # fmt: skip
     assert pipeline.sentence(result) == "equal: 4 of 4 samples, every tick, every counter"
