@@ -11,6 +11,7 @@ kind        data       options
 ``rate``    still      ``ticks`` T, ``levels`` L <= T (default T): round(L p / 255) spikes, evenly spread
 ``graded``  still      ``bits`` n (default 4), ``ticks`` (default 1): the value's upper n bits, in every tick
 ``events``  sequences  ``bits`` n (default 8): the value itself, at most 2^n - 1
+``signed``  sequences  ``bits`` n (default 8): its difference to 128 in n bits: floor((p - 128) / 2^(8-n))
 ``levels``  sequences  ``levels`` L: with k = round(L p / 255), one spike on channel k - 1 of L, none at k = 0
 ==========  =========  ===================================================================================
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 Encoding = Mapping[str, str | int | float]
-Table = npt.NDArray[np.uint8]
+Table = npt.NDArray[np.integer[Any]]
 
 
 class EncodingError(ValueError):
@@ -65,6 +67,11 @@ def _events(encoding: Encoding) -> Table:
     return np.minimum(np.arange(256), (1 << _option(encoding, "bits", 8, 1, 8)) - 1).astype(np.uint8)[:, None]
 
 
+def _signed(encoding: Encoding) -> Table:
+    r""":math:`x = \lfloor (p - 128) / 2^{8-n} \rfloor` on one channel: for data whose usual value is 128."""
+    return ((np.arange(256) - 128) >> (8 - _option(encoding, "bits", 8, 2, 8))).astype(np.int8)[:, None]
+
+
 def _levels(encoding: Encoding) -> Table:
     """A spike on channel k - 1 of L, k = round(L p / 255): each level has a channel of its own."""
     levels = _option(encoding, "levels", None, 1, 255)
@@ -73,7 +80,11 @@ def _levels(encoding: Encoding) -> Table:
 
 
 KINDS: dict[str, Callable[[Encoding], Table]] = {"rate": _rate, "graded": _graded}
-SEQUENCE_KINDS: dict[str, Callable[[Encoding], Table]] = {"events": _events, "levels": _levels}
+SEQUENCE_KINDS: dict[str, Callable[[Encoding], Table]] = {
+    "events": _events,
+    "signed": _signed,
+    "levels": _levels,
+}
 
 
 def _kind(encoding: Encoding) -> str:
@@ -110,7 +121,7 @@ def channels(encoding: Encoding, shape: tuple[int, ...]) -> int:
     return math.prod(shape[1:]) * int(table(encoding).shape[1]) + _constant(encoding)
 
 
-def encode(data: np.ndarray, encoding: Encoding) -> npt.NDArray[np.uint8]:
+def encode(data: np.ndarray, encoding: Encoding) -> Table:
     """Events of 8-bit data [samples, ...]: [samples, ticks, channels], channels in the data's (C) order.
 
     :raises EncodingError: the data aren't uint8, or the encoding isn't known or doesn't fit them.
@@ -119,7 +130,7 @@ def encode(data: np.ndarray, encoding: Encoding) -> npt.NDArray[np.uint8]:
         raise EncodingError(f"encoding: expected data of type uint8, got {data.dtype}")
     size, lookup, samples = channels(encoding, data.shape[1:]), table(encoding), len(data)
     ticks = len(lookup) if encoding["kind"] in KINDS else data.shape[1]
-    out = np.ones((samples, ticks, size), np.uint8)
+    out = np.ones((samples, ticks, size), lookup.dtype)
     events = out[:, :, : size - _constant(encoding)]
     if encoding["kind"] in KINDS:
         flat = data.reshape(samples, -1)

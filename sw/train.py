@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from apical.sw import execution
+from apical.sw import execution, losses
 from apical.sw.augment import Prepare, plain
 from apical.sw.bundle import write_file
-from apical.sw.datasets import Data
+from apical.sw.data import Data, errors
 from apical.sw.encodings import Encoder
 from apical.sw.execution import State
 from apical.sw.layers import Model
@@ -51,6 +51,8 @@ class Settings:
     :param patience: epochs without a better validation accuracy after which training ends; 0: never early.
     :param average: decay per step of the running mean of the latent parameters; 0: none.
     :param activity: weight of the penalty on the mean |value| / unit of the populations that aren't the first output.
+    :param loss: ``classes``: cross entropy; ``squared``: of the first output / its unit against the data's targets.
+    :param transmissions: weight of `apical.sw.losses.transmissions`, rising from 0 between 10 and 40 % of the steps.
     """
 
     epochs: int = 20
@@ -69,6 +71,8 @@ class Settings:
     label_smoothing: float = 0.0
     average: float = 0.0
     activity: float = 0.0
+    loss: Literal["classes", "squared"] = "classes"
+    transmissions: float = 0.0
     gain: float = 1.0
     seed: int = 0
 
@@ -103,21 +107,9 @@ def _rate(settings: Settings, step: int, steps: int) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
-def loss_of(model: Model, scores: Tensor, labels: Tensor, weight: Tensor | None, settings: Settings) -> Tensor:
-    """Cross entropy of the decoder's scores, [batch, classes] or [batch, ticks, classes], in units that it likes.
-
-    :param weight: of each label, the same shape as `labels`; None: all 1.
-    """
-    logits = scores * (settings.gain / model.units[model.outputs[0]])
-    each = nn.functional.cross_entropy(
-        logits.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=settings.label_smoothing
-    )
-    return each.mean() if weight is None else (each * weight.flatten()).sum() / weight.sum().clamp(min=1)
-
-
 @torch.no_grad()
 def accuracy(model: Model, data: Data, *, batch: int = 100_000) -> float:
-    """Share of right classes by the model's integer forward, among those that count.
+    """Share of right classes by the model's integer forward, among those that count; without a decoder 1 - error.
 
     :param batch: ticks of all samples together that run at once.
     """
@@ -125,9 +117,12 @@ def accuracy(model: Model, data: Data, *, batch: int = 100_000) -> float:
     encoder, found = Encoder(model.encoding, device), []
     ticks = encoder(torch.tensor(data.images[:1]).to(device)).shape[1]
     for start in range(0, len(data), size := min(max(batch // ticks, 1), 1000)):
-        x = encoder(torch.tensor(data.images[start : start + size]).to(device))
-        found.append(model.scores(model(x)).argmax(-1).cpu().numpy())
-    return data.truth.accuracy(np.concatenate(found)) or 0.0
+        values = model(encoder(torch.tensor(data.images[start : start + size]).to(device)))
+        answer = model.scores(values).argmax(-1) if model.decoder else values[model.outputs[0]]
+        found.append(answer.cpu().numpy())
+    if model.decoder:
+        return data.truth.accuracy(np.concatenate(found)) or 0.0
+    return 1 - errors(np.concatenate(found), data, model.units[model.outputs[0]])
 
 
 class _Run:
@@ -208,7 +203,7 @@ class _Run:
     def load(self, path: Path) -> None:
         try:
             state = torch.load(path, weights_only=True)
-            kept = state["settings"]
+            kept = {**dataclasses.asdict(Settings()), **state["settings"]}  # of before a setting was added
         except Exception as error:  # torch.load raises many kinds
             raise TrainingError(f"{path}: expected a checkpoint of apical, can't be read: {error}") from None
         wanted = dataclasses.asdict(self.settings)
@@ -256,31 +251,45 @@ def _advance(model: Model, x: Tensor, state: State, keep: int) -> tuple[dict[str
     return {name: torch.cat([p[name] for p in pieces], 1) for name in pieces[0]}, state
 
 
-def _batch(run: _Run, x: Tensor, labels: Tensor, weight: Tensor | None, steps: int) -> Iterator[float]:
+def _loss(
+    run: _Run, values: dict[str, Tensor], wanted: Tensor, weight: Tensor | None, before: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The settings' loss of one part, and the scores so far; `before` has those of the parts before."""
+    settings, model = run.settings, run.model
+    first = model.outputs[0]
+    if settings.loss == "squared":
+        return losses.squared(values[first] / model.units[first], wanted, weight), before
+    scores = model.scores(values)
+    if model.decoder in ("sum", "rate"):
+        scores = scores + before
+    logits = scores * (settings.gain / model.units[first])
+    return losses.cross_entropy(logits, wanted, weight, settings.label_smoothing), scores.detach()
+
+
+def _batch(run: _Run, x: Tensor, wanted: Tensor, weight: Tensor | None, steps: int) -> Iterator[float]:
     """Train on one batch, part by part; yields each part's loss.
 
-    Every part is asked for the label: the ticks' classes for `tick`, else the decoder's score up to the part's end.
+    Every part is asked for the label: the ticks' classes or targets, or the decoder's score up to the part's end.
     """
     settings, model = run.settings, run.model
     state = execution.start(model, x.shape[0])
-    length, before = settings.part or x.shape[1], torch.zeros(())
+    length, before = settings.part or x.shape[1], torch.zeros((), device=x.device)
     for first in range(0, x.shape[1], length):
         part = slice(first, first + length)
         values, state = _advance(model, x[:, part], state.detach(), settings.keep)
-        scores = model.scores(values)
-        if model.decoder == "tick":
-            now = None if weight is None else weight[:, part]
-            loss = loss_of(model, scores, labels[:, part], now, settings)
-        else:
-            scores = scores + before.to(scores.device) if model.decoder != "last" else scores
-            before = scores.detach()
-            loss = loss_of(model, scores, labels, weight, settings)
+        asked, counts = wanted, weight
+        if wanted.ndim > 1:
+            asked, counts = wanted[:, part], None if weight is None else weight[:, part]
+        loss, before = _loss(run, values, asked, counts, before)
         found = float(loss.detach())
         if not math.isfinite(found):
             raise TrainingError(f"epoch {run.epoch + 1}: the loss is {found}; lower the learning rate")
         if settings.activity:
             for name in model.units.keys() - {model.outputs[0]}:
                 loss = loss + settings.activity * values[name].abs().mean() / model.units[name]
+        if settings.transmissions:
+            rising = min(max((run.step / steps - 0.1) / 0.3, 0.0), 1.0)
+            loss = loss + settings.transmissions * rising * losses.transmissions(model, values)
         for group in run.optimizer.param_groups:
             group["lr"] = group["rate"] * _rate(settings, run.step, steps)
         run.optimizer.zero_grad(set_to_none=True)
@@ -300,18 +309,21 @@ def _epoch(run: _Run, data: Data, prepare: Prepare, encoder: Encoder, advance: C
     generator = torch.Generator().manual_seed(settings.seed * 100_003 + run.epoch)
     order = torch.randperm(len(data), generator=generator).numpy()
     per_epoch = max(len(data) // settings.batch, 1)
-    losses: list[float] = []
+    found: list[float] = []
     for n in range(per_epoch):
         rows = order[n * settings.batch : (n + 1) * settings.batch]
         x = encoder(prepare(data, rows, run.epoch, generator).to(device))
         weight = _weights(data, rows, settings.unlabelled)
-        labels = torch.from_numpy(data.labels[rows]).to(device)
+        given = data.labels if settings.loss == "classes" else data.targets
+        if given is None:
+            raise TrainingError(f"data {data.name}:{data.split}: expected targets for the squared loss, got none")
+        wanted = torch.from_numpy(given[rows]).to(device)
         parts = math.ceil(x.shape[1] / settings.part) if settings.part else 1
         steps = parts * per_epoch * settings.epochs
-        losses += _batch(run, x, labels, None if weight is None else weight.to(device), steps)
+        found += _batch(run, x, wanted, None if weight is None else weight.to(device), steps)
         advance()
     run.epoch += 1
-    return float(np.mean(losses))
+    return float(np.mean(found))
 
 
 def _record(path: Path, fitted: Fitted) -> None:
