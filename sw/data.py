@@ -22,6 +22,7 @@ Flags = npt.NDArray[np.bool_]
 Reals = npt.NDArray[np.float32]
 Rows = slice | npt.NDArray[np.int64]
 SAMPLES = Path(__file__).parent / "samples"
+REST = 128  # stored value of what is usual, and of what isn't there, in data of several streams
 LIMIT_FILE = 1 << 28  # bytes of an unpacked file; the largest of MNIST has 47 million
 
 
@@ -130,6 +131,24 @@ def errors(outputs: npt.NDArray[Any], data: Data | Labels, unit: float) -> float
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Neighbouring channels of one origin, such as audio.
+
+    :param width: values that a tick brings.
+    :param lags: of which ticks, counted back, the channels hold the values; `width` channels for each.
+    """
+
+    name: str
+    width: int
+    lags: tuple[int, ...] = (0,)
+
+    @property
+    def size(self) -> int:
+        """Its channels."""
+        return self.width * len(self.lags)
+
+
+@dataclass(frozen=True)
 class Data:
     """Raw data and labels of one split.
 
@@ -138,6 +157,7 @@ class Data:
     :param index: each sample's number in its part (train or test) of the data set, [samples].
     :param counted, labelled, targets: as in `Labels`.
     :param sound: mu-law audio that the images were made of, [samples, samples of sound]; None where there is none.
+    :param streams: the channels' origins, in their order; empty where there is only one.
     """
 
     images: Bytes
@@ -149,6 +169,7 @@ class Data:
     labelled: Flags | None = None
     targets: Reals | None = None
     sound: Bytes | None = None
+    streams: tuple[Stream, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -148,6 +148,8 @@ SETS: dict[str, tuple[Callable[[str], Data], tuple[str, ...]]] = {
     "ecg-qtdb": (sequences.ecg, ECG_PATHS),
     "grid": (grid.grid, (grid.FILE,)),
     "grid-frames": (grid.frames, (grid.FILE,)),
+    "grid-letters": (grid.letters, (grid.FILE,)),
+    "grid-words": (grid.words, (grid.FILE,)),
     "mnist": (_mnist, MNIST_PATHS),
     "permuted-mnist": (_permuted_mnist, MNIST_PATHS),
     "sequential-mnist": (_sequential_mnist, MNIST_PATHS),

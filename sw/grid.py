@@ -14,7 +14,11 @@ set               channels
 ``grid``          92 audio: 23 bands of this tick and the three before; 160 lips: 8 x 10 of this tick and
                   the second before
 ``grid-frames``   23 audio and 80 lips, of this tick alone: what was before, the network must remember
+``grid-words``    the channels of ``grid`` in 12 ticks around the sentence's digit; 10 classes
+``grid-letters``  the same around its letter; 25 classes, a to z without w
 ================  =========================================================================================
+
+For words the noise, its level and the babble are of the 12 ticks (and 3 before), not of the sentence.
 """
 
 from __future__ import annotations
@@ -28,11 +32,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
-from apical.sw.audio_features import BANDS, from_mu_law, log_bank, mix, unit_power
-from apical.sw.data import Bytes, Data, Reals, permutation, random, read_file, read_sample
+from apical.sw.audio_features import BANDS, TICK, from_mu_law, log_bank, mix, unit_power
+from apical.sw.data import REST, Bytes, Data, Reals, Stream, permutation, random, read_file, read_sample
+from apical.sw.streams import fail, normal
 
 Index = npt.NDArray[np.int64]
 
@@ -42,15 +46,19 @@ SAMPLE_SHA256 = "f78c5e187767d81170958754262b2d6e5d3b5074b284ff2fd82183fcfa714f2
 SENTENCES, TICKS = 700, 75
 SPLIT_STREAM = 3  # of `permutation`
 PARTS = {"train": slice(0, 520), "validation": slice(520, 600), "test": slice(600, 700)}
-SKIPPED = 3  # first ticks, in which the window reaches before the sentence; they don't count
 ROWS, COLUMNS = 8, 10  # of the mouth, from 24 x 40
 PIXELS = ROWS * COLUMNS
-REST = 128  # stored value of what is usual, and of what isn't there
 CONTRAST = 6  # stored steps per grey value: a mouth in motion changes a pixel by some 7 of 256
 GAIN = 2  # stored steps per level of the bank
-LAGS = {"grid": ((0, 1, 2, 3), (0, 2)), "grid-frames": ((0,), (0,))}  # ticks back: audio, lips
+WINDOW = (Stream("audio", BANDS, (0, 1, 2, 3)), Stream("lips", PIXELS, (0, 2)))
+FRAME = (Stream("audio", BANDS), Stream("lips", PIXELS))
+LEAD = 3  # ticks that the window reaches back
 LOUDEST_DB, FAINTEST_DB = 0, -9  # speech to noise
 VOICES = 6  # that babble together
+WORD_TICKS = 12  # a digit lasts 4 to 10, a letter 2 to 10 of them
+WORDS = {"grid-letters": 3, "grid-words": 4}  # which of the six
+WORDS_SAMPLE_SHA256 = "c57320d6d2248f8340890a926f5cef4563b290d5263ff70ac092ac3cb673dc25"
+SILENCE = 255  # mu-law code of 0
 # Draws of the fixed splits; training draws are 16 and above.
 DRAWS = {"train": 0, "validation": 1, "test": 2}
 # Mean and standard deviation of each band over the counted ticks of the training part, in the bank's levels;
@@ -114,8 +122,7 @@ def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -
     level = FAINTEST_DB + (LOUDEST_DB - FAINTEST_DB) * (drawn[:, 0] >> np.uint64(11)) / 2.0**53
     babbles = (drawn[:, 1] & np.uint64(1)).astype(bool)
     noise = np.empty((len(index), voices.shape[1]))
-    flat = random(index[~babbles], 2 * draw + 1, voices.shape[1]) >> np.uint64(12)
-    noise[~babbles] = ndtri((flat + 0.5) / 2.0**52)  # a normal variable from an even one
+    noise[~babbles] = normal(index[~babbles], 2 * draw + 1, voices.shape[1])
     for row in np.nonzero(babbles)[0]:
         others = np.arange(len(voices)) if own is None else np.delete(np.arange(len(voices)), own[row])
         who = others[drawn[row, 2 : 2 + VOICES] % np.uint64(len(others))]
@@ -125,13 +132,13 @@ def noise_of(index: Index, draw: int, voices: Bytes, own: Index | None = None) -
     return noise, level.astype(np.float32)
 
 
-def _heard(sound: Bytes, index: Index, draw: int, voices: Bytes, own: Index | None) -> Bytes:
+def heard(sound: Bytes, ticks: int, index: Index, draw: int, voices: Bytes, own: Index | None) -> Bytes:
     """The sentences in the noise of `noise_of` as images hold them, [sentences, ticks, bands]."""
-    out = np.empty((len(index), TICKS, BANDS), np.uint8)
+    out = np.empty((len(index), ticks, BANDS), np.uint8)
     for start in range(0, len(index), 32):  # few at a time: they stay near the processor
         rows = slice(start, start + 32)
         noise, level = noise_of(index[rows], draw, voices, None if own is None else own[rows])
-        out[rows] = bands_of(log_bank(mix(from_mu_law(sound[rows]), noise, level), TICKS))
+        out[rows] = bands_of(log_bank(mix(from_mu_law(sound[rows]), noise, level), ticks))
     return out
 
 
@@ -143,16 +150,10 @@ def _lagged(frames: Bytes, lags: Sequence[int]) -> Bytes:
     return out.reshape(*frames.shape[:2], -1)
 
 
-def join(bands: Bytes, lips: Bytes, name: str) -> Bytes:
-    """Images of a set of this name (`LAGS`) from what each tick brings: bands and lips, [samples, ticks, channels]."""
-    audio, video = LAGS[name]
-    return np.concatenate([_lagged(bands, audio), _lagged(lips, video)], axis=2)
-
-
-def part(data: Data) -> tuple[Bytes, Bytes]:
-    """What each tick brings, as `join` takes it: bands and lips."""
-    start = BANDS * len(LAGS[data.name][0])
-    return data.images[:, :, :BANDS], data.images[:, :, start : start + PIXELS]
+def join(bands: Bytes, lips: Bytes, streams: tuple[Stream, ...]) -> Bytes:
+    """Images from what each tick brings: bands and lips, [samples, ticks, channels]."""
+    audio, video = streams
+    return np.concatenate([_lagged(bands, audio.lags), _lagged(lips, video.lags)], axis=2)
 
 
 def targets_of(clean: Bytes) -> Reals:
@@ -161,12 +162,12 @@ def targets_of(clean: Bytes) -> Reals:
 
 
 def _counted(frames: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
-    """Ticks that count, of sentences with so many frames."""
+    """Ticks that count, of sentences with so many frames: not those whose window reaches before the sentence."""
     tick = np.arange(TICKS)
-    return np.asarray((tick >= SKIPPED) & (tick < frames[:, None]))
+    return np.asarray((tick >= LEAD) & (tick < frames[:, None]))
 
 
-def grid(split: str, name: str = "grid") -> Data:
+def grid(split: str, name: str = "grid", streams: tuple[Stream, ...] = WINDOW) -> Data:
     """A split of ``grid`` or ``grid-frames``: 520, 80 and 100 sentences."""
     if split in ("sample", "sample-train"):
         arrays = read_sample("grid.npz", SAMPLE_SHA256, "test" if split == "sample" else "train")
@@ -178,9 +179,9 @@ def grid(split: str, name: str = "grid") -> Data:
         lips = lips_of(whole["mouth"][index], whole["mouth"][training].mean(axis=(0, 1)))
         own = np.arange(len(index)) if split == "train" else None
         clean = log_bank(from_mu_law(sound), TICKS)
-        bands = _heard(sound, index, DRAWS[split], whole["sound"][training], own)
+        bands = heard(sound, TICKS, index, DRAWS[split], whole["sound"][training], own)
     return Data(
-        join(bands, lips, name),
+        join(bands, lips, streams),
         np.zeros((len(index), TICKS), np.int64),
         index.astype(np.int64),
         name,
@@ -188,18 +189,77 @@ def grid(split: str, name: str = "grid") -> Data:
         _counted(frames),
         targets=targets_of(clean),
         sound=sound,
+        streams=streams,
     )
 
 
 def frames(split: str) -> Data:
     """A split of ``grid-frames``."""
-    return grid(split, "grid-frames")
+    return grid(split, "grid-frames", FRAME)
+
+
+def _around(whole: npt.NDArray[Any], start: Index, count: int, outside: int) -> npt.NDArray[Any]:
+    """`count` entries of each row from `start` on; `outside` where the row has none."""
+    padded = np.pad(whole, ((0, 0), (count, count), *[(0, 0)] * (whole.ndim - 2)), constant_values=outside)
+    return np.asarray(padded[np.arange(len(whole))[:, None], count + start[:, None] + np.arange(count)])
+
+
+def _spoken(name: str, index: Index) -> tuple[Bytes, Bytes]:
+    """The word's sound and lips with the ticks before it, [sentences, LEAD + WORD_TICKS (x TICK), ...]."""
+    whole, ticks = _file(), LEAD + WORD_TICKS
+    middle = whole["times"][index, WORDS[name]].mean(axis=1) / 1000  # 25,000 a second, 25 ticks a second
+    start = np.rint(middle - WORD_TICKS / 2).astype(np.int64) - LEAD
+    lips = lips_of(whole["mouth"][index], whole["mouth"][order("train")].mean(axis=(0, 1)))
+    return _around(whole["sound"][index], start * TICK, ticks * TICK, SILENCE), _around(lips, start, ticks, REST)
+
+
+def words(split: str, name: str = "grid-words") -> Data:
+    """A split of ``grid-words`` or ``grid-letters``: a word of each sentence of ``grid``."""
+    sound: Bytes | None = None
+    if split in ("sample", "sample-train"):
+        arrays = read_sample("grid-words.npz", WORDS_SAMPLE_SHA256, "test" if split == "sample" else "train")
+        index = arrays["index"]
+        bands, lips, labels = (arrays[f"{name}_{k}"] for k in ("bands", "lips", "labels"))
+    else:
+        index = order(split)
+        sound, lips = _spoken(name, index)
+        voices = sound if split == "train" else _spoken(name, order("train"))[0]
+        own = np.arange(len(index)) if split == "train" else None
+        bands = heard(sound, LEAD + WORD_TICKS, index, DRAWS[split], voices, own)
+        labels = _file()["words"][index, WORDS[name]]
+        labels = labels - (labels > 22) if name == "grid-letters" else labels  # 22 would be w
+    images = join(bands, lips, WINDOW)[:, LEAD:]
+    return Data(images, labels.astype(np.int64), index.astype(np.int64), name, split, sound=sound, streams=WINDOW)
+
+
+def letters(split: str) -> Data:
+    """A split of ``grid-letters``."""
+    return words(split, "grid-letters")
 
 
 def noisy(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
-    """Training sentences in new noise: white, or the babble of other sentences of `data`."""
-    assert data.sound is not None
-    draw = 16 + int(torch.randint(1 << 14, (), generator=generator))
-    bands = _heard(data.sound[rows], data.index[rows], draw, data.sound, rows)
-    lips = part(replace(data, images=data.images[rows]))[1]
-    return torch.from_numpy(join(bands, lips, data.name))
+    """Training sentences or words in new noise: white, or the babble of others of `data`.
+
+    Samples that ship without their sound come as they are.
+    """
+    images = data.images[rows]
+    if data.sound is None:
+        return torch.from_numpy(images)
+    draw, ticks = 16 + int(torch.randint(1 << 14, (), generator=generator)), -(-data.sound.shape[1] // TICK)
+    bands = heard(data.sound[rows], ticks, data.index[rows], draw, data.sound, rows)
+    audio = data.streams[0]
+    new = _lagged(bands, audio.lags)[:, ticks - images.shape[1] :]
+    return torch.from_numpy(np.concatenate([new, images[:, :, audio.size :]], axis=2))
+
+
+def fickle(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) -> Tensor:
+    """The same, and in half of the samples one of the streams brings nothing for an eighth to a half of the time."""
+    now = replace(data.rows(rows), images=noisy(data, rows, epoch, generator).numpy())
+    ticks = now.images.shape[1]
+    drawn = torch.rand(3, len(rows), generator=generator).numpy()
+    length = ((0.125 + 0.375 * drawn[0]) * ticks).astype(np.int64)
+    start = (drawn[1] * (ticks - length)).astype(np.int64)
+    for place, stream in enumerate(data.streams):
+        struck = (drawn[2] >= place / 4) & (drawn[2] < (place + 1) / 4)
+        now = fail(now, stream.name, start, np.where(struck, length, 0))
+    return torch.from_numpy(now.images)
