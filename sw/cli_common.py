@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -185,6 +185,24 @@ def damaged(
     left = damage(network, kill / 100, seed, what)
     said = {"kill": kill, "what": what, "damage_seed": seed, **left.facts()}
     return left.network, left.input(x), {"damage": said} if kill else {}
+
+
+def read_results(files: Sequence[Path]) -> dict[str, Any]:
+    """Stored results by kind (``damage``, ``sweep``), rows of several files one after the other.
+
+    :raises CliError: not JSON objects of lists.
+    """
+    found: dict[str, Any] = {}
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CliError(f"--results {file}: expected a JSON file: {error}") from None
+        if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
+            raise CliError(f"--results {file}: expected an object of lists, such as damage or sweep")
+        for kind, rows in content.items():
+            found[kind] = [*found.get(kind, []), *rows]
+    return found
 
 
 def hardware_options(network: Network, synapse: int, neuron: int, event: int) -> HardwareOptions:

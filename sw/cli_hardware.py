@@ -227,6 +227,9 @@ def report(
     data: DataOption = None,
     limit: LimitOption = 20,
     area: Annotated[bool, typer.Option("--area", help="Synthesize for UltraScale+ as well (a minute).")] = False,
+    results: Annotated[
+        list[Path] | None, typer.Option("--results", metavar="FILE.json", help="Draw stored results: damage, sweep.")
+    ] = None,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
@@ -258,6 +261,8 @@ def report(
             labels,
             utilization=pipeline.area(network, lanes) if area else None,
             provenance=load_recipe(common.find_bundle(bundle)),
+            x=x,
+            results=common.read_results(results or []),
         )
         write_report(output, [section], title=f"apical: {network.name}")
         answer = {"report": str(output), "equal": result.equal, "samples": result.samples}

@@ -24,7 +24,7 @@ import torch
 
 from apical.sw import datasets, golden
 from apical.sw.arithmetic import IntegerOps
-from apical.sw.data import Data, Flags, accuracies, permutation
+from apical.sw.data import Data, Flags, permutation
 from apical.sw.network import IntArray, Network, Population, Projection
 
 TICKS_HELD = 100_000  # ticks of all samples together that golden runs at once
@@ -172,24 +172,22 @@ def damage(network: Network, share: float, seed: int = 0, what: str = "cells") -
     return Damaged(replace(network, populations=populations, projections=projections), dead, before - after)
 
 
-def measure(damaged: Damaged, data: Data, progress: Progress | None = None) -> dict[str, float]:
-    """What golden makes of a data set: ``accuracy`` (and ``accuracy_labelled``) as the data define it, and
-    ``transmissions``, synaptic operations per sample."""
+def measure(damaged: Damaged, data: Data) -> dict[str, float]:
+    """What golden makes of a data set: ``accuracy`` (and ``accuracy_labelled``) or ``error``, as
+    `apical.sw.datasets.figures` has them, and ``transmissions``, synaptic operations per sample."""
     network = damaged.network
     ticks = datasets.encode(data.first(1), network).shape[1]
     size = max(TICKS_HELD // ticks, 1)
-    operations, classes = 0, []
+    operations, parts = 0, []
     for start in range(0, len(data), size):
-        part = data.rows(slice(start, start + size))
-        trace = golden.run(network, damaged.input(datasets.encode(part, network)))
+        x = damaged.input(datasets.encode(data.rows(slice(start, start + size)), network))
+        trace = golden.run(network, x)
         operations += sum(
             trace.counters[f"projection {q.name}: events"] * network.nodes[q.target].size for q in network.projections
         )
-        classes.append(golden.decode(network, trace))
-        if progress is not None:
-            progress(min(start + size, len(data)), len(data))
-    given = [c for c in classes if c is not None]
-    found = accuracies(np.concatenate(given) if given else None, data.truth)
+        parts.append(trace.outputs)
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in network.outputs}
+    found = datasets.figures(network, golden.Trace(outputs, outputs, {}), data.truth)
     return {k: v for k, v in found.items() if v is not None} | {"transmissions": operations / len(data)}
 
 

@@ -79,6 +79,8 @@ def system_report(
     utilization: Mapping[str, Any] | None = None,
     bitstream: Mapping[str, Any] | None = None,
     provenance: Mapping[str, str | int | float | bool] | None = None,
+    x: IntArray | None = None,
+    results: Mapping[str, Any] | None = None,
 ) -> SystemReport:
     """What the page shows of one proven system."""
     from apical.sw import energy
@@ -96,6 +98,8 @@ def system_report(
         images=None if raw is None else raw.images,
         labels=labels,
         provenance=provenance or {},
+        x=x,
+        results=results or {},
     )
 
 
@@ -162,7 +166,14 @@ class _Demo:
             ),
         )
         used = self.step(f"area {system.recipe}", lambda update: area(network, system.lanes))
-        return {"network": network, "raw": raw, "result": result, "area": used, "recipe": bundle.load_recipe(folder)}
+        return {
+            "network": network,
+            "raw": raw,
+            "x": x,
+            "result": result,
+            "area": used,
+            "recipe": bundle.load_recipe(folder),
+        }
 
     def bitstream(self, folder: Path) -> dict[str, Any]:
         """Bitstream of the network for the open board, with its timing report."""
@@ -214,6 +225,7 @@ def demo(folder: Path, *, pretrained: bool = False, samples: int = 200, seed: in
             utilization=each["area"],
             bitstream=bitstream if system is SYSTEMS[0] else None,
             provenance=each["recipe"],
+            x=each["x"],
         )
         for system, each in zip(SYSTEMS, found, strict=True)
     ]

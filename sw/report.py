@@ -22,7 +22,7 @@ import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from apical.sw import report_graph, report_plots
+from apical.sw import report_graph, report_plots, report_two_point
 from apical.sw.bundle import identity, write_file
 from apical.sw.counting import KINDS
 from apical.sw.data import Labels
@@ -46,6 +46,8 @@ class SystemReport:
     :param images: [samples, height, width], or [samples, views, height, width]; any numbers from 0 up. Shown where they
         are pictures: at least 8 high and wide, with one class for each.
     :param labels: [samples] or [samples, ticks], integers, or `Labels`.
+    :param x: input of the run, [samples, ticks, inputs]: for what context did in two-point cells.
+    :param results: stored results to draw, as `apical.sw.report_two_point.section` takes them.
     :param provenance: more lines for the provenance table (seed, recipe, commands).
     """
 
@@ -61,6 +63,8 @@ class SystemReport:
     images: np.ndarray | None = None
     labels: np.ndarray | Labels | None = None
     provenance: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    x: np.ndarray | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def truth(self) -> Labels | None:
@@ -161,6 +165,13 @@ def _signal_plots(system: SystemReport, plots: _Plots, group: str) -> list[dict[
                 caption = "The six neurons that sent most in this sample; the state after each tick."
                 out.append(plots.add(f"State {state} of {p.name}", caption, figures, group))
     return out
+
+
+def _context(system: SystemReport, plots: _Plots, group: str) -> list[dict[str, Any]]:
+    """What context did in two-point cells, and the stored results."""
+    shown = _shown(system)[2]
+    found = report_two_point.section(system.network, system.x, system.golden.values, system.results, shown)
+    return [plots.add(title, caption, figures, group if len(figures) > 1 else "") for title, caption, figures in found]
 
 
 def _energy(system: SystemReport, plots: _Plots) -> dict[str, Any]:
@@ -290,6 +301,7 @@ def _system(system: SystemReport, plots: _Plots, index: int) -> dict[str, Any]:
         "charts": charts,
         "shown": _shown(system)[2],
         "states": any(_shown(system)[0].states.values()),
+        "context": _context(system, plots, f"s{index}"),
         "area": _area(system, plots),
         "energy": _energy(system, plots),
         "samples": _samples(system, predicted),

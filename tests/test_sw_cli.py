@@ -33,6 +33,9 @@ COMMANDS = [
     "report",
     "bench",
     "doctor",
+    "stream",
+    "import",
+    "damage",
 ]
 
 

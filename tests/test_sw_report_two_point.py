@@ -1,0 +1,123 @@
+"""The report's figures of two-point nets: what they show is what the arrays and rows say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apical.sw import golden
+from apical.sw import report_two_point as figures
+from apical.sw.gates import gates
+from apical.sw.network import IntArray, Network
+from apical.sw.report_two_point import ResultsError
+
+MakeInput = Callable[..., IntArray]
+SWEEP = [
+    {
+        "net": net,
+        "seed": seed,
+        "penalty": penalty,
+        "error": 0.1 * (penalty + 1) + 0.01 * seed,
+        "transmissions": 1000 * k,
+    }
+    for k, net in enumerate(("mcc", "point <b>"), 1)
+    for seed in (0, 1)
+    for penalty in (0, 0.4)
+]
+
+
+def test_over_several_ticks_inputs_and_gates_are_stacked_over_time(two_point: Network, make_input: MakeInput) -> None:
+    x = make_input(two_point)
+    trace = golden.run(two_point, x)
+    cells = two_point.populations[0]
+    found = gates(two_point, cells, x, trace.values)
+    drawn = figures.context(cells, found, {"left": x[:, :, :5], "right": x[:, :, 5:]}, 2)
+    panels = [np.array(d.z) for d in drawn.data]
+    assert [p.shape for p in panels] == [(5, 5), (3, 5), (4, 5), (4, 5), (4, 5), (4, 5)]
+    assert np.array_equal(panels[0], x[2, :, :5].T)
+    assert np.allclose(panels[2], found.basal[2].T / 256, atol=1e-3)  # shift 2 and 6 fraction bits
+    assert np.array_equal(panels[4], trace.values["cells"][2].T)
+    assert np.array_equal(panels[5] > 0, found.opened[2].T) and np.array_equal(panels[5] < 0, found.closed[2].T)
+
+
+def test_in_a_single_tick_every_cell_is_one_point(two_point: Network, make_input: MakeInput) -> None:
+    x = make_input(two_point, ticks=1, samples=30)
+    found = gates(two_point, two_point.populations[0], x, golden.run(two_point, x).values)
+    total = {"opened by context": 0, "closed by context": 0}
+    for sample in range(30):
+        points = {d.name: len(d.x) for d in figures.context(two_point.populations[0], found, {}, sample).data}
+        assert sum(points.values()) == 4
+        total = {k: n + points[k] for k, n in total.items()}
+    assert list(total.values()) == [found.opened.sum(), found.closed.sum()]
+
+
+def test_the_sweep_has_every_run_and_the_means_of_the_seeds() -> None:
+    drawn = figures.sweep(SWEEP)
+    assert [d.name for d in drawn.data if d.name] == ["mcc", "point &lt;b&gt;"]
+    dots, line = drawn.data[:2]
+    assert len(dots.x) == 4 and list(line.y) == pytest.approx([0.105, 0.145])
+    assert drawn.layout.xaxis.type == "log"
+
+
+def test_damage_shows_how_much_worse_than_undamaged() -> None:
+    rows = [
+        {"net": "n", "what": "cells", "share": share, "seed": seed, "error": 0.2 + share * (1 + seed)}
+        for share in (0, 0.5)
+        for seed in (0, 1)
+    ]
+    absolute, growth = figures.damage(rows).data
+    assert list(absolute.y) == pytest.approx([0.2, 0.95]) and list(growth.y) == pytest.approx([0, 0.75])
+    assert list(absolute.x) == [0, 50]
+    assert list(growth.error_y.array) == pytest.approx([0, 0.25])
+
+
+def test_a_loss_of_accuracy_is_positive() -> None:
+    rows = [{"net": "n", "what": "cells", "share": s, "seed": 0, "accuracy": 0.9 - s} for s in (0, 0.5)]
+    assert list(figures.damage(rows).data[1].y) == pytest.approx([0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ({"curves": []}, r"^results: expected sweep and damage, got 'curves'$"),
+        ({"sweep": []}, r"^sweep: expected a list of rows, got none$"),
+        ({"sweep": [*SWEEP, {"net": "x"}]}, r"^sweep, row 8: expected net, seed, .*, got none of 'seed'$"),
+        ({"damage": [3]}, r"^damage, row 0: expected net, .*, got none of 'net'$"),
+        (
+            {"damage": [{"net": "x", "what": "cells", "share": 0, "seed": 0}]},
+            r"^damage: expected rows that all have error or all have accuracy$",
+        ),
+    ],
+)
+def test_results_that_lack_something_are_refused(lif: Network, results: dict[str, Any], message: str) -> None:
+    with pytest.raises(ResultsError, match=message):
+        figures.section(lif, None, {}, results, 1)
+
+
+def test_a_network_without_context_and_results_adds_nothing(lif: Network, make_input: MakeInput) -> None:
+    x = make_input(lif)
+    assert figures.section(lif, x, golden.run(lif, x).values, {}, 2) == []
+
+
+def test_the_damage_command_writes_rows_a_picture_and_a_table(apical: Callable[..., Any], tmp_path: Path) -> None:
+    words = ["damage", "zoo:two-view-digits", "zoo:two-view-digits", "--data", "two-view-digits:sample"]
+    words += ["--limit", "60", "--shares", "0,50", "--seeds", "2"]
+    ran = apical(*words, "-o", tmp_path / "d.json", "--page", tmp_path / "d.html")
+    assert ran.status == 0, ran.err
+    assert [line.split()[1] for line in ran.out.splitlines()] == ["dead,", "0", "50"]
+    rows = json.loads((tmp_path / "d.json").read_text())["damage"]
+    assert [(r["share"], r["seed"], r["cells"]) for r in rows[:3]] == [(0, 0, 0), (0.5, 0, 48), (0.5, 1, 48)]
+    assert rows[0]["accuracy"] > rows[1]["accuracy"]
+    page = (tmp_path / "d.html").read_text()
+    assert "loss of accuracy" in page and "<script src" not in page
+
+
+@pytest.mark.parametrize(("shares", "message"), [("0,x", "got '0,x'"), ("0,200", "expected 0 to 100 percent")])
+def test_shares_that_are_none_are_refused(apical: Callable[..., Any], shares: str, message: str) -> None:
+    ran = apical("damage", "zoo:two-view-digits", "--data", "two-view-digits:sample", "--shares", shares)
+    assert ran.status == 2 and message in ran.err
