@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from apical.sw import encodings, golden, grid, sequences
+from apical.sw import av_mnist, encodings, golden, grid, sequences
 from apical.sw.data import (
     SAMPLES,
     Bytes,
@@ -125,6 +125,12 @@ def _two_view_digits(split: str) -> Data:
     return replace(digits, images=views, name="two-view-digits")
 
 
+def _av_mnist(split: str) -> Data:
+    """Digits seen and heard: `av_mnist.pair` with the first of the two noisy views."""
+    digits = _mnist(split)
+    return av_mnist.pair(digits, two_views(digits.images, digits.index, DRAWS[split])[:, 0])
+
+
 PERMUTED_STREAM = 2  # of `permutation`: which order of the pixels
 
 
@@ -145,6 +151,7 @@ MNIST_PATHS = tuple(f"mnist/{name}.gz" for name in MNIST_FILES)
 ECG_PATHS = tuple(file for file, _ in sequences.ECG_FILES.values())
 # Each set's loader, and the files below `folder` that it reads.
 SETS: dict[str, tuple[Callable[[str], Data], tuple[str, ...]]] = {
+    "av-mnist": (_av_mnist, (*MNIST_PATHS, *av_mnist.FILES)),
     "ecg-qtdb": (sequences.ecg, ECG_PATHS),
     "grid": (grid.grid, (grid.FILE,)),
     "grid-frames": (grid.frames, (grid.FILE,)),
