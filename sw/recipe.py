@@ -18,6 +18,8 @@ class Recipe:
     :param train: data set whose splits ``train`` or ``sample-train`` give raw data for `prepare`.
     :param test: data set whose splits ``validation``, ``test`` and ``sample`` judge the network.
     :param settings: the full training's; `quick` that of the shipped sample alone.
+    :param real: settings of a training in real numbers that comes first (`Model.real`); `settings` then goes on from it
+        under the integer rule.
     :param held: samples of the shipped ``sample-train`` that the quick training is judged on.
     """
 
@@ -29,3 +31,4 @@ class Recipe:
     quick: Settings
     prepare: Prepare = plain
     held: int = 350
+    real: Settings | None = None

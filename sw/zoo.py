@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 
 from apical.sw import bundle, datasets, golden
 from apical.sw.datasets import Data, DataError
+from apical.sw.layers import Model
 from apical.sw.network import Network
 from apical.sw.recipe import Recipe
 from apical.sw.recipes import RECIPES
-from apical.sw.train import fit
+from apical.sw.train import Fitted, Settings, fit
 
 BUNDLES = Path(__file__).parent / "bundles"
 
@@ -90,6 +92,38 @@ def _split(data: Data, last: int) -> tuple[Data, Data]:
     return data.rows(slice(0, -last)), data.rows(slice(-last, None))
 
 
+def _fit(
+    model: Model,
+    recipe: Recipe,
+    settings: Settings,
+    raw: Data,
+    judged: Data,
+    quick: bool,
+    checkpoint: Path | None,
+    progress: bool,
+    log: Callable[[str], None] | None,
+    record: Path | None,
+) -> Fitted:
+    """Train, in real numbers first where the recipe says so."""
+    if recipe.real is not None and not quick:
+        model.real = True
+        first = None if checkpoint is None else checkpoint.with_name(checkpoint.name + ".real")
+        stage = replace(recipe.real, seed=settings.seed)
+        fit(model, raw, judged, stage, prepare=recipe.prepare, checkpoint=first, progress=progress, log=log)
+        model.real = False
+    return fit(
+        model,
+        raw,
+        judged,
+        settings,
+        prepare=recipe.prepare,
+        checkpoint=checkpoint,
+        progress=progress,
+        log=log,
+        record=record,
+    )
+
+
 def train(
     name: str,
     out: Path,
@@ -125,17 +159,7 @@ def train(
     torch.manual_seed(seed)
     model = recipe.build()
     began = time.perf_counter()
-    fitted = fit(
-        model,
-        raw,
-        judged,
-        settings,
-        prepare=recipe.prepare,
-        checkpoint=checkpoint,
-        progress=progress,
-        log=log,
-        record=record,
-    )
+    fitted = _fit(model, recipe, settings, raw, judged, quick, checkpoint, progress, log, record)
     network = model.export()
     command = f"apical train {name} --seed {seed}{' --quick' if quick else ''}"
     facts: dict[str, str | int | float | bool] = {
