@@ -64,10 +64,10 @@ def ecg_srnn(bits: int, name: str) -> Model:
 
 
 def spoken_digits() -> Model:
-    """140-128 recurrent-128 recurrent-10 on a spoken digit's spikes: adaptive cells with trained time constants, a leaky
+    """140-128 recurrent-128 recurrent-10 on a spoken digit: adaptive cells with trained time constants, a leaky
     integrator per digit whose membrane is summed over the ticks.
 
-    The shape of Yin, Corradi and Bohté (arXiv 2103.12593) for spoken digits, with the cochlea's 140 channels. A threshold
+    The shape of Yin, Corradi and Bohté (arXiv 2103.12593) for spoken digits, with 140 channels here. A threshold
     is 512 steps, a weight's step 4 of them: each floor takes half a step per tick, and a slow adaptation adds them up.
     """
     size, steps, read_steps = 128, 512.0, 256.0

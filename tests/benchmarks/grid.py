@@ -37,9 +37,9 @@ from apical.sw.network import Network
 
 FILE = Path(__file__).with_suffix(".json")
 NETS = ("two_point", "relu")
-RATES = {"two_point": (1.5e-3, 3e-3, 6e-3), "relu": (2e-3, 4e-3, 8e-3)}
+RATES = {"two_point": (1.5e-3, 7.5e-4, 3e-3), "relu": (2e-3, 4e-3, 1e-3)}
 PLAIN, RECURRENT, ALL = ("distal",), ("proximal", "distal"), ("proximal", "distal", "universal")
-PENALTIES = (0.0, 0.1, 0.4, 1.0, 4.0)
+PENALTIES = (0.0, 1.0, 4.0, 0.4)
 CLASSES = {"grid-words": (0.0, 1.0, 10.0, 100.0, 300.0), "av-mnist": (0.0, 1.0, 10.0, 100.0, 300.0)}  # their penalties
 PAIRS = 20_000  # training samples of av-mnist that are used
 EPOCHS = recipes.TWO_POINT.epochs
@@ -89,8 +89,15 @@ def trained(work: Job, parts: dict[str, Data]) -> tuple[Model, train.Fitted]:
     made = recipes.in_noise if work["train"] == "noisy" else prepare
     if work["data"] in CLASSES:
         pairs = work["data"] == "av-mnist"
-        size = {"layers": 2, "cells": 64} if pairs else {"layers": 2, "cells": 48}
-        model = recipes.grid_net(work["net"], work["data"], kinds=kinds, contexts=work["contexts"], classes=10, **size)
+        model = recipes.grid_net(
+            work["net"],
+            work["data"],
+            kinds=kinds,
+            contexts=work["contexts"],
+            layers=2,
+            cells=64 if pairs else 48,
+            classes=10,
+        )
         settings = replace(settings, loss="classes", batch=128 if pairs else 32, part=0, gain=1.0 if pairs else 0.25)
         settings = replace(settings, label_smoothing=0.1)
         made = plain if pairs else made
@@ -259,7 +266,7 @@ def classes(runs: list[Job], data: str) -> dict[str, Any]:
 def stage(name: str, seeds: int, workers: int) -> None:
     """Run one of the stages."""
     if name == "rates":
-        finish([job(n, c, r) for n in NETS for c in (ALL, PLAIN) for r in RATES[n]], workers)
+        finish([job(n, c, r) for n in NETS for c in (ALL,) for r in RATES[n]], workers)
         return
     runs = stored()
     data = "grid-frames" if name == "frames" else "grid"

@@ -34,7 +34,7 @@ from apical.sw.train import Settings
 RECIPE = RECURRENT["spoken-digits"]
 KINDS = ("float", "integer", "snntorch")
 TRAINED = ("float", "snntorch")
-RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
+RATES = (5e-3, 1e-2)
 FIRST = cast(Settings, RECIPE.real)
 FILE = Path(__file__).with_suffix(".yaml")
 
