@@ -20,6 +20,7 @@ MUST = {
     "mnist-lif": 0.98,
     "mnist-lif-4bit": 0.977,
     "mnist-lif-ternary": 0.97,
+    "spoken-digits": 0.8,
     "two-view-digits": 0.9,
 }
 
