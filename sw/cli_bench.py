@@ -358,6 +358,13 @@ def ecp5() -> Figures:
     return Figures("ecp5", figures)
 
 
+def two_point() -> Figures:
+    """Two-point cells on the RTL: both compartments in the same cycles, lane utilization, area per lane."""
+    from apical.sw import cli_bench_two_point
+
+    return Figures("two-point", cli_bench_two_point.figures())
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -366,4 +373,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "mnist": mnist,
     "training": training,
     "ecp5": ecp5,
+    "two-point": two_point,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,3 +163,20 @@ def test_the_commands_run_the_damaged_network(apical: Callable[..., Any], lif_bu
     )
     whole = json.loads(apical("golden", lif_bundle, "--input", lif_input, "--json").out)
     assert "damage" not in whole and whole["counts"] != counts
+
+
+def test_the_how_to_runs(apical: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "damage-a-network.md").read_text(encoding="utf-8")
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    ran = set()
+    for program, command, *words in map(shlex.split, commands):
+        assert program == "apical"
+        if command not in ("cosim", "report"):  # these build hardware; other tests run them
+            found = apical(command, *words)
+            assert found.status == 0, found.err
+            ran.add(command)
+    assert ran == {"golden", "energy", "damage"}
+    assert json.loads((tmp_path / "damage.json").read_text())["damage"]
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, {})
