@@ -182,9 +182,11 @@ def damaged(
     """
     from apical.sw.damage import damage
 
+    if not kill:
+        return network, x, {}
     left = damage(network, kill / 100, seed, what)
     said = {"kill": kill, "what": what, "damage_seed": seed, **left.facts()}
-    return left.network, left.input(x), {"damage": said} if kill else {}
+    return left.network, left.input(x), {"damage": said}
 
 
 def read_results(files: Sequence[Path]) -> dict[str, Any]:

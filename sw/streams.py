@@ -19,23 +19,31 @@ Ticks = int | npt.NDArray[np.int64]
 NOISE_STREAM = 60_000  # of `random`: above those of the data sets
 
 
+def one(streams: tuple[Stream, ...], name: str) -> Stream:
+    """The stream of this name.
+
+    :raises DataError: no such stream.
+    """
+    for stream in streams:
+        if stream.name == name:
+            return stream
+    raise DataError(f"stream: expected one of {[s.name for s in streams]}, got {name!r}")
+
+
 def channels(streams: tuple[Stream, ...], name: str) -> slice:
     """Where a stream's channels lie.
 
     :raises DataError: no such stream.
     """
-    first = 0
-    for stream in streams:
-        if stream.name == name:
-            return slice(first, first + stream.size)
-        first += stream.size
-    raise DataError(f"stream: expected one of {[s.name for s in streams]}, got {name!r}")
+    place = streams.index(one(streams, name))
+    first = sum(s.size for s in streams[:place])
+    return slice(first, first + streams[place].size)
 
 
 def _blocks(data: Data, name: str) -> Iterator[tuple[slice, int]]:
     """A stream's channels of each lag, with the lag."""
     place = channels(data.streams, name)
-    stream = next(s for s in data.streams if s.name == name)
+    stream = one(data.streams, name)
     for k, lag in enumerate(stream.lags):
         first = place.start + k * stream.width
         yield slice(first, first + stream.width), lag
@@ -67,7 +75,7 @@ def missing(data: Data, name: str) -> Data:
 
 def noisy(data: Data, name: str, amount: float, draw: int = 0) -> Data:
     """Normal noise on the stream, of standard deviation `amount` in stored steps; a tick's noise stays in all lags."""
-    stream = next((s for s in data.streams if s.name == name), Stream(name, 1))
+    stream = one(data.streams, name)
     images, ticks, reach = data.images.copy(), data.images.shape[1], max(stream.lags)
     shape = (len(images), reach + ticks, stream.width)
     noise = amount * normal(data.index, NOISE_STREAM + draw, shape[1] * shape[2]).reshape(shape)

@@ -1,11 +1,11 @@
-"""Labels: what counts, and the two accuracies; parts of a data set; numbers that are the same everywhere."""
+"""Labels: what counts, the two accuracies, the error; parts of a data set; numbers that are the same everywhere."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from apical.sw.data import Data, DataError, Labels, accuracies, permutation
+from apical.sw.data import Data, DataError, Labels, Stream, accuracies, errors, permutation
 
 CLASSES = np.array([[0, 0, 1, 2], [1, 0, 0, 2]])
 COUNTED = np.array([[False, True, True, True]] * 2)
@@ -55,3 +55,36 @@ def test_a_permutation_never_changes() -> None:
     assert sorted(order.tolist()) == list(range(784))
     assert order[:8].tolist() == [632, 80, 91, 20, 638, 498, 651, 577]
     assert (permutation(784, 1) != order).any()
+
+
+def test_error_is_the_mean_square_in_units_of_the_target_over_what_counts() -> None:
+    targets = np.array([[[0.0, 1.0], [2.0, -1.0]]], np.float32)
+    truth = Labels(np.zeros((1, 2), np.int64), targets=targets)
+    outputs = np.array([[[0, 8], [8, -16]]])  # by 8: 0, 1 and 1, -2
+    assert errors(outputs, truth, 8) == (0 + 0 + 1 + 1) / 4
+    first = Labels(truth.classes, np.array([[True, False]]), targets=targets)
+    assert errors(outputs, first, 8) == 0
+    assert errors(outputs, first.rows(slice(1)), 4) == (0 + 1) / 2
+
+
+def test_data_keep_targets_sound_and_streams_of_the_samples_kept() -> None:
+    zeros, sound = np.zeros((3, 2), np.int64), np.arange(6, dtype=np.uint8).reshape(3, 2)
+    targets = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    streams = (Stream("audio", 2, (0, 1)), Stream("lips", 3))
+    data = Data(sound, zeros, np.arange(3), "x", "test", targets=targets, sound=sound, streams=streams)
+    kept = data.rows(np.array([2, 0]))
+    assert kept.targets is not None and kept.sound is not None and kept.truth.targets is kept.targets
+    assert kept.targets[:, 0, 0].tolist() == [8, 0] and kept.sound.tolist() == [[4, 5], [0, 1]]
+    assert [s.size for s in kept.streams] == [4, 3]
+
+
+def test_targets_and_units_that_do_not_fit_are_told() -> None:
+    truth = Labels(np.zeros((1, 2), np.int64), targets=np.zeros((1, 2, 3), np.float32))
+    with pytest.raises(DataError, match=r"^targets: expected shape \[1, 2, 4\] as the outputs have, got \[1, 2, 3\]$"):
+        errors(np.zeros((1, 2, 4), np.int64), truth, 8)
+    with pytest.raises(DataError, match=r"^target_unit: expected a number above 0, got 0$"):
+        errors(np.zeros((1, 2, 3), np.int64), truth, 0)
+    with pytest.raises(DataError, match=r"^targets: expected data that have them, such as grid, got none$"):
+        errors(np.zeros((2, 4, 3), np.int64), TRUTH, 8)
+    with pytest.raises(DataError, match=r"^targets: expected shape \[1, 2, 'outputs'\], got \[2, 2, 3\]$"):
+        Labels(np.zeros((1, 2), np.int64), targets=np.zeros((2, 2, 3), np.float32))
