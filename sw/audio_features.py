@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import rfft
-from scipy.signal import get_window
 
 Real = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
@@ -25,6 +23,7 @@ TICK, WINDOW = 320, 256  # samples
 WINDOWS = 2  # that end in a tick
 BANDS = 23
 LOWEST_HZ = 64.0
+HANN = np.hanning(WINDOW + 1)[:-1]  # one period
 STEP_DB = 0.4  # of the 8-bit values
 FLOOR_DB = -60.0  # value 0; full scale is a sine of amplitude 1 in one band, about +30 dB
 
@@ -52,7 +51,7 @@ def power(audio: Real, ticks: int) -> Real:
     hop = TICK // WINDOWS
     padded = np.pad(audio, ((0, 0), (WINDOW - hop, ticks * TICK - audio.shape[1])))
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, ::hop]
-    spectrum = rfft(frames * get_window("hann", WINDOW), axis=2)
+    spectrum = np.fft.rfft(frames * HANN, axis=2)
     bands = (spectrum.real**2 + spectrum.imag**2) @ bank()
     return np.asarray(bands.reshape(len(audio), ticks, WINDOWS, BANDS).mean(axis=2))
 

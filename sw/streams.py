@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from apical.sw.data import REST, Bytes, Data, DataError, Stream, permutation, random
 
@@ -51,6 +50,8 @@ def _blocks(data: Data, name: str) -> Iterator[tuple[slice, int]]:
 
 def normal(index: npt.NDArray[np.int64], draw: int, count: int) -> npt.NDArray[np.float64]:
     """[samples, count] normal variables, a function of (sample index, draw) on every machine."""
+    from scipy.special import ndtri  # here: it takes a while to import
+
     even = random(index, draw, count) >> np.uint64(12)
     return np.asarray(ndtri((even + 0.5) / 2.0**52))
 

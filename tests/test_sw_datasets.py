@@ -100,9 +100,7 @@ def test_the_sample_is_a_part_of_the_data_set() -> None:
 
 
 def test_unknown_names_and_splits_are_refused() -> None:
-    with pytest.raises(
-        DataError, match=r"expected one of \['av-mnist', .*'two-view-digits'\], got 'nist'"
-    ):
+    with pytest.raises(DataError, match=r"expected one of \['av-mnist', .*'two-view-digits'\], got 'nist'"):
         datasets.load("nist:test")
     with pytest.raises(DataError, match=r"data set mnist: expected a split of .*got 'tset'"):
         datasets.load("mnist:tset")
