@@ -189,21 +189,23 @@ def damaged(
     return left.network, left.input(x), {"damage": said}
 
 
-def read_results(files: Sequence[Path]) -> dict[str, Any]:
-    """Stored results by kind (``damage``, ``sweep``), rows of several files one after the other.
+def read_results(files: Sequence[Path]) -> dict[str, list[Any]]:
+    """Stored results by kind (``damage``, ``sweep``, ``runs``), rows of several files one after the other.
 
-    :raises CliError: not JSON objects of lists.
+    :raises CliError: not JSON objects with such lists.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {}
     for file in files:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CliError(f"--results {file}: expected a JSON file: {error}") from None
-        if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
-            raise CliError(f"--results {file}: expected an object of lists, such as damage or sweep")
-        for kind, rows in content.items():
-            found[kind] = [*found.get(kind, []), *rows]
+        kinds = ("damage", "sweep", "runs")
+        rows = {k: content[k] for k in kinds if k in content} if isinstance(content, dict) else {}
+        if not rows or not all(isinstance(r, list) for r in rows.values()):
+            raise CliError(f"--results {file}: expected an object with a list damage, sweep or runs")
+        for kind, more in rows.items():
+            found[kind] = [*found.get(kind, []), *more]
     return found
 
 

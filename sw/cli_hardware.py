@@ -228,7 +228,7 @@ def report(
     limit: LimitOption = 20,
     area: Annotated[bool, typer.Option("--area", help="Synthesize for UltraScale+ as well (a minute).")] = False,
     results: Annotated[
-        list[Path] | None, typer.Option("--results", metavar="FILE.json", help="Draw stored results: damage, sweep.")
+        list[Path] | None, typer.Option("--results", metavar="FILE.json", help="Draw stored damage, sweep or runs.")
     ] = None,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,

@@ -176,8 +176,32 @@ def sweep(rows: Any) -> go.Figure:
             **{**common, "marker": {"color": colour, "size": 9}},
         )
     figure.update_xaxes(title="synaptic transmissions (log)", type="log")
-    figure.update_yaxes(title="error (1: predicting the mean)")
+    figure.update_yaxes(title="error")
     return figure
+
+
+def sweeps_of(runs: Any) -> dict[str, list[dict[str, Any]]]:
+    """Rows of `sweep` by data set, from the runs that ``tests/benchmarks/grid.py`` keeps.
+
+    Runs that differ in penalty and seed alone are one net; nets with one penalty only (the search for the learning
+    rate) are left out. Where the data have classes the error is the share of wrong ones.
+
+    :raises ResultsError: runs without what they are told apart by, or without test figures.
+    """
+    names = ("data", "train", "net", "contexts", "rate", "penalty", "seed", "test")
+    out: dict[str, list[dict[str, Any]]] = {}
+    for (data, train, net, contexts, _), same in _groups(
+        [{**r, "contexts": " ".join(r["contexts"])} for r in _checked(runs, names, "runs")], *names[:5]
+    ).items():
+        if len({r["penalty"] for r in same}) < 2:
+            continue
+        for r in same:
+            test = r["test"]
+            error = test["error"] if "error" in test else 1 - test["accuracy"]
+            row = {"net": f"{net}: {contexts}", "seed": r["seed"], "penalty": r["penalty"], "error": error}
+            name = data if train == "noisy" else f"{data}, {train}"
+            out.setdefault(name, []).append({**row, "transmissions": test["hidden"]})
+    return out
 
 
 def damage(rows: Any) -> go.Figure:
@@ -233,11 +257,12 @@ def section(
 
     :param x: input of the run, [samples, ticks, inputs]; None leaves out what context did.
     :param values: per population what it sent, [samples, ticks, neurons].
-    :param results: stored results by kind: ``sweep`` and ``damage``, as the functions of that name take them.
+    :param results: stored results by kind: ``sweep`` and ``damage``, as the functions of that name take them, and
+        ``runs``, as `sweeps_of` does.
     :raises ResultsError: another kind, or rows that lack something.
     """
-    if unknown := sorted(set(results) - {"sweep", "damage"}):
-        raise ResultsError(f"results: expected sweep and damage, got {unknown[0]!r}")
+    if unknown := sorted(set(results) - {"sweep", "damage", "runs"}):
+        raise ResultsError(f"results: expected sweep, runs and damage, got {unknown[0]!r}")
     out = []
     part = slice(0 if x is None else min(SAMPLES_COUNTED, len(x)))
     for population in gated(network) if x is not None else []:
@@ -252,9 +277,11 @@ def section(
         inputs = split_input(network, x)
         figures = [context(population, found, inputs, s) for s in range(min(shown, len(x[part])))]
         out.append((f"Context of {population.name}", caption, figures))
-    if "sweep" in results:
+    curves = {"": results["sweep"]} if "sweep" in results else {}
+    curves |= {f", {data}": rows for data, rows in sweeps_of(results["runs"]).items()} if "runs" in results else {}
+    for data, rows in curves.items():
         caption = "Lines join the means of each penalty's seeds; small dots are single runs. Down and left is better."
-        out.append(("Error against transmissions", caption, [sweep(results["sweep"])]))
+        out.append((f"Error against transmissions{data}", caption, [sweep(rows)]))
     if "damage" in results:
         caption = "Means over the seeds (which cells die); bars from the least to the most. Golden; RTL is equal to it."
         out.append(("Damage", caption, [damage(results["damage"])]))

@@ -12,6 +12,7 @@ import pytest
 
 from apical.sw import golden
 from apical.sw import report_two_point as figures
+from apical.sw.cli_common import CliError, read_results
 from apical.sw.gates import gates
 from apical.sw.network import IntArray, Network
 from apical.sw.report_two_point import ResultsError
@@ -64,6 +65,26 @@ def test_the_sweep_has_every_run_and_the_means_of_the_seeds() -> None:
     assert drawn.layout.xaxis.type == "log"
 
 
+def run(**changes: Any) -> dict[str, Any]:
+    base = {"data": "grid", "train": "noisy", "net": "relu", "contexts": ["distal"], "rate": 1e-3, "seed": 0}
+    return {**base, "penalty": 0.0, "test": {"error": 0.25, "hidden": 7.0}, **changes}
+
+
+def test_runs_of_the_benchmark_become_one_curve_per_data_set() -> None:
+    words = {"data": "grid-words", "test": {"accuracy": 0.75, "hidden": 5.0}}
+    search = run(rate=2e-3)  # another learning rate, one penalty only
+    found = figures.sweeps_of([run(), run(penalty=1.0, seed=2), search, run(**words), run(**words, penalty=4.0)])
+    row = {"net": "relu: distal", "seed": 0, "penalty": 0.0, "error": 0.25, "transmissions": 7.0}
+    assert found["grid"] == [row, {**row, "seed": 2, "penalty": 1.0}]
+    assert found["grid-words"] == [{**row, "transmissions": 5.0}, {**row, "penalty": 4.0, "transmissions": 5.0}]
+
+
+def test_each_data_set_has_a_figure_of_its_own(lif: Network) -> None:
+    runs = [run(data=d, penalty=p) for d in ("grid", "av-mnist") for p in (0.0, 1.0)]
+    titles = [title for title, _, _ in figures.section(lif, None, {}, {"runs": runs, "sweep": SWEEP}, 1)]
+    assert titles == [f"Error against transmissions{name}" for name in ("", ", grid", ", av-mnist")]
+
+
 def test_damage_shows_how_much_worse_than_undamaged() -> None:
     rows = [
         {"net": "n", "what": "cells", "share": share, "seed": seed, "error": 0.2 + share * (1 + seed)}
@@ -84,9 +105,10 @@ def test_a_loss_of_accuracy_is_positive() -> None:
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ({"curves": []}, r"^results: expected sweep and damage, got 'curves'$"),
+        ({"curves": []}, r"^results: expected sweep, runs and damage, got 'curves'$"),
         ({"sweep": []}, r"^sweep: expected a list of rows, got none$"),
         ({"sweep": [*SWEEP, {"net": "x"}]}, r"^sweep, row 8: expected net, seed, .*, got none of 'seed'$"),
+        ({"runs": [{"net": "relu"}]}, r"^runs, row 0: expected data, .*, got none of 'data'$"),
         ({"damage": [3]}, r"^damage, row 0: expected net, .*, got none of 'net'$"),
         (
             {"damage": [{"net": "x", "what": "cells", "share": 0, "seed": 0}]},
@@ -121,3 +143,16 @@ def test_the_damage_command_writes_rows_a_picture_and_a_table(apical: Callable[.
 def test_shares_that_are_none_are_refused(apical: Callable[..., Any], shares: str, message: str) -> None:
     ran = apical("damage", "zoo:two-view-digits", "--data", "two-view-digits:sample", "--shares", shares)
     assert ran.status == 2 and message in ran.err
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"damage": 3}', '{"curves": []}'])
+def test_files_that_hold_no_results_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(CliError, match=r"^--results .*r\.json: expected (a JSON file|an object with a list damage)"):
+        read_results([tmp_path / "r.json"])
+
+
+def test_rows_of_several_files_come_together(tmp_path: Path) -> None:
+    for n in (0, 1):
+        (tmp_path / f"{n}.json").write_text(json.dumps({"damage": [{"net": n}], "summary": {}}))
+    assert read_results([tmp_path / "0.json", tmp_path / "1.json"]) == {"damage": [{"net": 0}, {"net": 1}]}
