@@ -183,8 +183,8 @@ class Network:
 
     :param outputs: names of populations whose events leave the chip; the first is the classifier's.
     :param decoder: how a class is read from the first output: ``sum`` of values over the ticks, ``last`` tick's
-        values, ``rate`` (count of events), ``tick``: a class in every tick; the largest wins, the lowest index on a tie.
-        None: no classes.
+        values, ``rate`` (count of events), ``tick``: a class in every tick; the largest wins, the lowest index on a
+        tie. None: no classes.
     :param encoding: free description of how `x` is made from raw data (used by the data loaders), stored as is.
     """
 

@@ -113,7 +113,12 @@ def test_a_modulation_of_few_fraction_bits_is_refused() -> None:
 
 
 SHIFTS = [law(leak="shift") for law in (Lif, LeakyIntegrator, AdaptiveLif)]
-MODULATED = [TwoPoint(modulation=m, value_bits=b) for m, b in (("tanh", 2), ("exp", 6), ("power", 4), ("linear", 8))]
+MODULATED = [
+    TwoPoint(modulation="tanh", value_bits=2),
+    TwoPoint(modulation="exp", value_bits=6),
+    TwoPoint(modulation="power", value_bits=4),
+    TwoPoint(modulation="linear", value_bits=8),
+]
 
 
 @pytest.mark.parametrize("law", [*(LAWS[name]() for name in sorted(LAWS)), *SHIFTS, *MODULATED], ids=str)
