@@ -41,6 +41,7 @@ SIGNED = [[0, CLOSED], [0.5, "rgba(119,128,140,0.06)"], [1, OPENED]]
 
 
 def _symmetric(z: np.ndarray) -> dict[str, Any]:
+    """Colours of signed values, pale at 0."""
     limit = float(np.quantile(np.abs(z), 0.99)) or 1.0
     return {"colorscale": SIGNED, "zmin": -limit, "zmax": limit}
 
@@ -72,7 +73,9 @@ def context(population: Population, found: Gates, inputs: Mapping[str, np.ndarra
     style(figure, height=90 + 150 * len(titles))
     for row, x in enumerate(inputs.values(), 1):
         events = x[sample, :TICKS_SHOWN, :CHANNELS_SHOWN]
-        _heat(figure, events, row, "channel %{y}", colorscale=SCALE)
+        _heat(
+            figure, events, row, "channel %{y}", **(_symmetric(events) if events.min() < 0 else {"colorscale": SCALE})
+        )
     row = len(inputs)
     _heat(figure, r, row + 1, "cell %{y}", **_symmetric(r))
     _heat(figure, c, row + 2, "cell %{y}", **_symmetric(c))
