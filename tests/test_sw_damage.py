@@ -17,7 +17,8 @@ from apical.hw.design import default_options
 from apical.sim.scoreboard import first_divergence
 from apical.sim.verilated import simulate
 from apical.sw import bundle, datasets, golden, zoo
-from apical.sw.damage import DamageError, curve, damage
+from apical.sw.damage import DamageError, curve, damage, measure
+from apical.sw.data import Data
 from apical.sw.laws import AdaptiveLif, LeakyIntegrator, Lif, Relu
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 
@@ -180,3 +181,14 @@ def test_the_how_to_runs(apical: Callable[..., Any], tmp_path: Path, monkeypatch
     assert json.loads((tmp_path / "damage.json").read_text())["damage"]
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(block, {})
+
+
+def test_where_the_data_have_targets_the_error_is_measured(two_point: Network, make_input: MakeInput) -> None:
+    network = replace(two_point, decoder=None, encoding={"kind": "events", "bits": 4, "target_unit": 8})
+    x = make_input(network, samples=3, ticks=4)
+    left = damage(network, 0.5)
+    y = golden.run(left.network, x).outputs["out"]
+    targets = (y / 8 + 0.5).astype(np.float32)
+    data = Data(x.astype(np.uint8), np.zeros((3, 4), np.int64), np.arange(3), "some", "test", targets=targets)
+    assert measure(left, data)["error"] == pytest.approx(0.25)
+    assert "accuracy" not in measure(left, data)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from apical.sw import golden
+from apical.sw import golden, report
 from apical.sw import report_two_point as figures
 from apical.sw.cli_common import CliError, read_results
 from apical.sw.gates import gates
@@ -156,3 +158,17 @@ def test_rows_of_several_files_come_together(tmp_path: Path) -> None:
     for n in (0, 1):
         (tmp_path / f"{n}.json").write_text(json.dumps({"damage": [{"net": n}], "summary": {}}))
     assert read_results([tmp_path / "0.json", tmp_path / "1.json"]) == {"damage": [{"net": 0}, {"net": 1}]}
+
+
+def test_the_page_has_them_under_a_heading_of_their_own(two_point: Network, make_input: MakeInput) -> None:
+    x = make_input(two_point, samples=2)
+    trace = golden.run(two_point, x)
+    rtl = replace(trace, engine="verilated", cycles=9)
+    summary = {"equal": True, "samples": 2, "cycles_per_sample": 4.5}
+    page = report.render(
+        [report.SystemReport("net", two_point, trace, rtl, summary, [], x=x, results={"sweep": SWEEP})]
+    )
+    after = page.split('<h3 id="s0-context">')[1].split("<h3")[0]
+    assert re.findall(r'aria-label="([^."]*)\.', after) == ["Context of cells", "Error against transmissions"]
+    assert len(re.findall(r'data-variants="([^"]*)"', after)[0].split()) == 2  # one per sample, by the page's chooser
+    assert 'href="#s0-context"' in page
