@@ -76,7 +76,7 @@ def test_help_loads_no_heavy_library() -> None:
 
 def test_golden_answers_with_the_promised_keys(apical: Apical, lif_bundle: Path, lif_input: Path) -> None:
     got = answer(apical("golden", lif_bundle, "--input", lif_input, "--json"))
-    assert set(got) == {"samples", "accuracy", "accuracy_labelled", "counts", "samples_per_second"}
+    assert set(got) == {"samples", "accuracy", "accuracy_labelled", "error", "counts", "samples_per_second"}
     assert got["samples"] == 4
     assert 0 <= got["accuracy"] <= 1
 
