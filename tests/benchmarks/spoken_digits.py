@@ -4,9 +4,9 @@
 
 Float net and peer go through `apical.sw.train.fit` with the recipe's settings: the same epochs, batches, random replays
 of the recordings, optimizer and choice of the epoch on the validation part. The integer net goes on from the float one
-under the integer rule, as the recipe's second stage. The learning rate of each is the one with the best mean
-validation accuracy over all seeds (the integer net has its float net's). Runs are kept in the file that the script
-writes, spoken_digits.yaml: those that are there aren't repeated.
+under the integer rule, as the recipe's second stage. Each learning rate is chosen by the validation accuracy of seed 0;
+then the seeds run. Runs are kept in the file that the script writes, spoken_digits.yaml: those that are there aren't
+repeated.
 """
 
 from __future__ import annotations
@@ -146,14 +146,11 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Per kind the chosen learning rate and, over its seeds, the accuracies."""
     out: dict[str, Any] = {}
     for kind in KINDS:
-        judged = "snntorch" if kind == "snntorch" else "float"
-        by_rate: dict[float, list[float]] = {}
-        for r in runs:
-            if r["kind"] == judged:
-                by_rate.setdefault(r["learning_rate"], []).append(r["validation"])
-        if not by_rate:
+        first = [r for r in runs if r["kind"] == kind and r["seed"] == 0]
+        if not first:
             continue
-        rate = max(by_rate, key=lambda one: statistics.mean(by_rate[one]))
+        floats = [r for r in runs if r["kind"] == ("snntorch" if kind == "snntorch" else "float") and r["seed"] == 0]
+        rate = max(floats, key=lambda r: r["validation"])["learning_rate"]
         chosen = sorted((r for r in runs if r["kind"] == kind and r["learning_rate"] == rate), key=lambda r: r["seed"])
         out[kind] = {"learning_rate": rate}
         for split in ("validation", "test"):
@@ -174,8 +171,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     runs = yaml.safe_load(FILE.read_text(encoding="utf-8"))["runs"] if FILE.exists() else []
-    jobs = [(k, rate, s, given.epochs) for s in range(given.seeds) for k in TRAINED for rate in RATES]
-    finish(jobs, runs, given.workers)
+    finish(((k, rate, 0, given.epochs) for k in TRAINED for rate in RATES), runs, given.workers)
+    rates = {kind: found["learning_rate"] for kind, found in summary(runs).items()}
+    finish(((k, rates[k], s, given.epochs) for s in range(1, given.seeds) for k in TRAINED), runs, given.workers)
     print(yaml.safe_dump(summary(runs), sort_keys=False))
 
 
