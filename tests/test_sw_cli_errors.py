@@ -230,7 +230,7 @@ def test_a_checkpoint_without_its_recipe_is_named(apical: Apical, tmp_path: Path
 
 
 def test_an_unknown_recipe_is_named(apical: Apical, tmp_path: Path) -> None:
-    refused(apical("train", "imagenet", "-o", tmp_path / "net"), "zoo: expected a recipe of ['mnist-lif', …")
+    refused(apical("train", "imagenet", "-o", tmp_path / "net"), "zoo: expected a recipe of ['ecg-srnn', …")
 
 
 def test_too_many_lanes_for_a_board_say_what_would_fit(apical: Apical, tmp_path: Path) -> None:

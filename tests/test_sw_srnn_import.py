@@ -281,7 +281,7 @@ def test_the_command_imports_and_compares(apical: Callable[..., Any], tmp_path: 
         (["--layout", "shd"], "expected array 'i_2_h1.weight', got"),
         (["--calibrate", "mnist:sample"], "--calibrate mnist:sample: expected 4 channels, got shape [500, 28, 28]"),
         (["--calibrate", "none.npz"], "--calibrate none.npz: no such file"),
-        (["--tune", "1"], "--tune: expected --calibrate of ['ecg-qtdb:train'"),
+        (["--tune", "1"], "--tune: expected --calibrate of ["),
     ],
 )
 def test_the_command_says_what_it_expected(
