@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -37,9 +38,9 @@ from apical.sw.network import Network
 
 FILE = Path(__file__).with_suffix(".json")
 NETS = ("two_point", "relu")
-RATES = {"two_point": (1.5e-3, 7.5e-4, 3e-3), "relu": (2e-3, 4e-3, 1e-3)}
+RATES = {"two_point": (1.5e-3, 3e-3, 6e-3), "relu": (2e-3, 4e-3, 8e-3)}
 PLAIN, RECURRENT, ALL = ("distal",), ("proximal", "distal"), ("proximal", "distal", "universal")
-PENALTIES = (0.0, 1.0, 4.0, 0.4)
+PENALTIES = (0.0, 0.1, 0.4, 1.0, 4.0)
 CLASSES = {"grid-words": (0.0, 1.0, 10.0, 100.0, 300.0), "av-mnist": (0.0, 1.0, 10.0, 100.0, 300.0)}  # their penalties
 PAIRS = 20_000  # training samples of av-mnist that are used
 EPOCHS = recipes.TWO_POINT.epochs
@@ -94,7 +95,6 @@ def trained(work: Job, parts: dict[str, Data]) -> tuple[Model, train.Fitted]:
             work["data"],
             kinds=kinds,
             contexts=work["contexts"],
-            layers=2,
             cells=64 if pairs else 48,
             classes=10,
         )
@@ -158,7 +158,7 @@ def keep(found: Job) -> None:
 def finish(jobs: Iterable[Job], workers: int) -> None:
     """Run what isn't there yet."""
     done = {key(r) for r in stored()}
-    waiting = [j for j in jobs if key(j) not in done]
+    waiting = [{k: j[k] for k in KEYS} for j in jobs if key(j) not in done]
     if not waiting:
         return
     for name in sorted({j["data"] for j in waiting if j["data"].startswith("grid")}):
@@ -208,10 +208,11 @@ def epochs_to(run: Job, error: float) -> int | None:
 def summary(runs: list[Job]) -> dict[str, Any]:
     """Per net: the chosen rate and contexts, the curve, learning speed and failing streams, means over the seeds."""
     out: dict[str, Any] = {}
-    chosen = {net: found for net in NETS if (found := best(runs, net, "grid")) is not None}
     goals = (0.3, 0.25, 0.22)
-    for net, like in chosen.items():
-        mine: dict[str, Any] = {"rate": like["rate"], "contexts": like["contexts"], "curve": {}}
+    for net, contexts in itertools.product(NETS, (ALL, PLAIN)):
+        if (like := best(runs, net, "grid", contexts)) is None:
+            continue
+        mine: dict[str, Any] = {"rate": like["rate"], "parameters": like["parameters"], "curve": {}}
         for penalty in PENALTIES:
             if seeds := group(runs, like, penalty=penalty):
                 mine["curve"][str(penalty)] = {
@@ -219,11 +220,11 @@ def summary(runs: list[Job]) -> dict[str, Any]:
                     "test_error": mean_of(seeds, "test", "error"),
                     "validation_error": mean_of(seeds, "validation", "error"),
                     "transmissions": mean_of(seeds, "test", "hidden"),
+                    "epochs_to": {str(goal): [epochs_to(r, goal) for r in seeds] for goal in goals},
                 }
         seeds = group(runs, like)
-        mine["epochs_to"] = {str(goal): [epochs_to(r, goal) for r in seeds] for goal in goals}
         mine["failing"] = {k: mean_of(seeds, "failing", k) for k in seeds[0]["failing"]}
-        out[net] = mine
+        out[f"{net}: {' '.join(contexts)}"] = mine
     out |= {name: classes(runs, name) for name in CLASSES}
     out["frames"], out["fickle"] = {}, {}
     for net in NETS:
@@ -266,15 +267,15 @@ def classes(runs: list[Job], data: str) -> dict[str, Any]:
 def stage(name: str, seeds: int, workers: int) -> None:
     """Run one of the stages."""
     if name == "rates":
-        finish([job(n, c, r) for n in NETS for c in (ALL,) for r in RATES[n]], workers)
+        finish([job(n, c, r) for n in NETS for c in (ALL, PLAIN) for r in RATES[n]], workers)
         return
     runs = stored()
-    data = "grid-frames" if name == "frames" else "grid"
-    chosen = {n: found for n in NETS if (found := best(runs, n, "grid")) is not None}
-    if len(chosen) < len(NETS):
+    chosen = {(n, c): best(runs, n, "grid", c) for n in NETS for c in (ALL, PLAIN)}
+    likes = {of: like for of, like in chosen.items() if like is not None}
+    if len(likes) < len(chosen):
         raise SystemExit("grid: run the stage 'rates' first")
     several = [(n, s) for s in range(seeds) for n in NETS]
-    rate = {n: chosen[n]["rate"] for n in NETS}
+    rate = {n: likes[n, ALL]["rate"] for n in NETS}
     if name in ("words", "pairs"):
         data, contexts, epochs = ("grid-words", ALL, 60) if name == "words" else ("av-mnist", PLAIN, 6)
         rates = (1.5e-3, 4e-3)
@@ -284,11 +285,13 @@ def stage(name: str, seeds: int, workers: int) -> None:
         each = [(like, s) for s in range(seeds) for like in found.values() if like is not None]
         finish([{**like, "penalty": p, "seed": s} for like, s in each for p in CLASSES[data]], workers)
     elif name == "curve":
-        finish([{**chosen[n], "penalty": p, "seed": s} for n, s in several for p in PENALTIES], workers)
+        each = [(likes[n, c], s) for c in (ALL, PLAIN) for n, s in several]
+        finish([{**like, "penalty": p, "seed": s} for like, s in each for p in PENALTIES], workers)
     elif name == "failing":
-        finish([{**chosen[n], "train": "fickle", "seed": s} for n, s in several], workers)
+        finish([{**likes[n, ALL], "train": "fickle", "seed": s} for n, s in several], workers)
     else:
-        finish([job(n, c, rate[n], data=data, seed=s) for n, s in several for c in (PLAIN, RECURRENT, ALL)], workers)
+        frames = [(n, c, s) for n, s in several for c in (PLAIN, RECURRENT, ALL)]
+        finish([job(n, c, rate[n], data="grid-frames", seed=s) for n, c, s in frames], workers)
 
 
 def main() -> None:
