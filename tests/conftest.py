@@ -21,6 +21,10 @@ from apical.sw.network import Input, IntArray, Network, Population, Projection
 # pytest runs one process per core: more threads than that only fight each other.
 torch.set_num_threads(1)
 
+# A job that a script started in the background ignores Ctrl-C, and so would every program that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 AWKWARD = ("module", 'say "hi" [0] {x} $y; \\z', "été 日本", "endmodule -- ../..", "puts [exec ls]", "wire reg")
 
 
