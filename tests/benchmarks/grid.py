@@ -14,7 +14,6 @@ Errors, accuracies and counters are golden's, on the validation part (for every 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import itertools
 import json
 import multiprocessing
@@ -45,12 +44,13 @@ CLASSES = {"grid-words": (0.0, 1.0, 10.0, 100.0, 300.0), "av-mnist": (0.0, 1.0, 
 PAIRS = 20_000  # training samples of av-mnist that are used
 EPOCHS = recipes.TWO_POINT.epochs
 Job = dict[str, Any]
-KEYS = ("data", "train", "net", "contexts", "rate", "penalty", "seed", "epochs")
+KEYS = ("data", "train", "net", "layers", "cells", "contexts", "rate", "penalty", "seed", "epochs")
+SIZE = {"layers": 2, "cells": 64}
 
 
 def job(net: str, contexts: Sequence[str], rate: float, **changes: Any) -> Job:
     """A run's settings."""
-    base = {"data": "grid", "train": "noisy", "penalty": 0.0, "seed": 0, "epochs": EPOCHS}
+    base = {"data": "grid", "train": "noisy", **SIZE, "penalty": 0.0, "seed": 0, "epochs": EPOCHS}
     return {"net": net, "contexts": list(contexts), "rate": rate, **base, **changes}
 
 
@@ -88,21 +88,21 @@ def trained(work: Job, parts: dict[str, Data]) -> tuple[Model, train.Fitted]:
     """The net of a job."""
     settings, kinds = recipes.TWO_POINT, parts["train"].streams
     made = recipes.in_noise if work["train"] == "noisy" else prepare
-    if work["data"] in CLASSES:
+    classes = 10 if work["data"] in CLASSES else 0
+    if classes:
         pairs = work["data"] == "av-mnist"
-        model = recipes.grid_net(
-            work["net"],
-            work["data"],
-            kinds=kinds,
-            contexts=work["contexts"],
-            cells=64 if pairs else 48,
-            classes=10,
-        )
         settings = replace(settings, loss="classes", batch=128 if pairs else 32, part=0, gain=1.0 if pairs else 0.25)
         settings = replace(settings, label_smoothing=0.1)
         made = plain if pairs else made
-    else:
-        model = recipes.grid_net(work["net"], work["data"], kinds=kinds, contexts=work["contexts"])
+    model = recipes.grid_net(
+        work["net"],
+        work["data"],
+        kinds=kinds,
+        contexts=work["contexts"],
+        layers=work["layers"],
+        cells=work["cells"],
+        classes=classes,
+    )
     settings = replace(
         settings,
         learning_rate=work["rate"],
@@ -147,12 +147,9 @@ def stored() -> list[Job]:
 
 def keep(found: Job) -> None:
     """Add a run to the file."""
-    with FILE.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        runs = [r for r in stored() if key(r) != key(found)] + [found]
-        runs.sort(key=key)
-        lines = ",\n".join(json.dumps(r) for r in runs)
-        FILE.write_text(f'{{"summary": {json.dumps(summary(runs), indent=1)},\n"runs": [\n{lines}\n]}}\n')
+    runs = sorted([r for r in stored() if key(r) != key(found)] + [found], key=key)
+    lines = ",\n".join(json.dumps(r) for r in runs)
+    FILE.write_text(f'{{"summary": {json.dumps(summary(runs), indent=1)},\n"runs": [\n{lines}\n]}}\n')
 
 
 def finish(jobs: Iterable[Job], workers: int) -> None:
@@ -179,6 +176,7 @@ def best(runs: list[Job], net: str, data: str, contexts: Sequence[str] | None = 
         for r in runs
         if (r["net"], r["data"], r["train"], r["penalty"], r["seed"]) == (net, data, "noisy", 0.0, 0)
         and r["contexts"] in ([list(contexts)] if contexts else [list(PLAIN), list(ALL)])
+        and all(r[k] == SIZE[k] for k in SIZE)
     ]
     return min(fitting, key=lambda r: score(r["validation"]), default=None)
 
@@ -236,7 +234,7 @@ def summary(runs: list[Job]) -> dict[str, Any]:
                     "seeds": len(seeds), "rate": found["rate"], "parameters": found["parameters"],
                     "test_error": mean_of(seeds, "test", "error"), "transmissions": mean_of(seeds, "test", "hidden"),
                 }  # fmt: skip
-        fickle = [r for r in runs if r["net"] == net and r["train"] == "fickle"]
+        fickle = [r for r in runs if r["net"] == net and r["train"] == "fickle" and r["cells"] == SIZE["cells"]]
         if fickle:
             each = {k: mean_of(fickle, "failing", k) for k in fickle[0]["failing"]}
             whole = {"test_error": mean_of(fickle, "test", "error"), "transmissions": mean_of(fickle, "test", "hidden")}
