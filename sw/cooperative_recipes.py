@@ -1,4 +1,4 @@
-"""Recipes of cooperating streams, not in the zoo yet: clean speech from noisy audio and lips, spoken digits and letters."""
+"""Recipes of cooperating streams, not in the zoo yet: clean speech from noisy audio and lips, words, letters."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def grid_net(
     )
 
 
-# Learning rates by the validation error of seed 0 (nets of 3 layers x 88 cells, tests/benchmarks/grid.json). The penalty
-# awaits the curve; the recipes join `apical.sw.recipes` with their bundles.
+# Learning rates by the validation error of seed 0, of nets of 3 layers x 88 cells. The penalty awaits the curve; the
+# recipes join `apical.sw.recipes` with their bundles.
 TWO_POINT = Settings(epochs=16, batch=16, learning_rate=1.5e-3, weight_decay=0.1, part=25, loss="squared")
 POINT = replace(TWO_POINT, learning_rate=4e-3)
 PENALTY = 1.0
