@@ -1,10 +1,8 @@
-"""Recipes of cooperating streams, not in the zoo yet: clean speech from noisy audio and lips, words, letters."""
+"""Cooperating streams of the data sets, and how they train: clean speech from noisy audio and lips, words, letters."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +14,6 @@ from apical.sw.cooperative import cooperative
 from apical.sw.data import Data, Stream
 from apical.sw.laws import Format
 from apical.sw.layers import Input, Model
-from apical.sw.recipe import Recipe
 from apical.sw.train import Settings
 
 DRAWS = 8  # different noises that a training sentence is heard in
@@ -72,35 +69,5 @@ def grid_net(
     )
 
 
-# Learning rates by the validation error of seed 0, of nets of 3 layers x 88 cells. The penalty awaits the curve; the
-# recipes join `apical.sw.recipes` with their bundles.
+# The learning rate by the validation error of seed 0, of nets of 3 layers x 88 cells.
 TWO_POINT = Settings(epochs=16, batch=16, learning_rate=1.5e-3, weight_decay=0.1, part=25, loss="squared")
-POINT = replace(TWO_POINT, learning_rate=4e-3)
-PENALTY = 1.0
-QUICK = replace(TWO_POINT, epochs=20, batch=6)
-
-
-def _recipe(summary: str, law: str, name: str, settings: Settings) -> Recipe:
-    quick = replace(QUICK, learning_rate=settings.learning_rate, transmissions=settings.transmissions)
-    build = partial(grid_net, law, name)
-    return Recipe(f"{summary} estimate clean speech from noisy audio and lips", build, "grid", "grid", settings, quick,
-                  in_noise, held=2)  # fmt: skip
-
-
-COOPERATIVE: dict[str, Recipe] = {
-    "grid-mcc": _recipe(
-        "two-point cells, 2 streams x 2 layers x 64, 6-bit events, few transmissions:",
-        "two_point",
-        "grid-mcc",
-        replace(TWO_POINT, transmissions=PENALTY),
-    ),
-    "grid-point": _recipe(
-        "point neurons with the projections of grid-mcc, no penalty on transmissions:", "relu", "grid-point", POINT
-    ),
-    "grid-point-sparse": _recipe(
-        "point neurons with the projections and the penalty of grid-mcc:",
-        "relu",
-        "grid-point-sparse",
-        replace(POINT, transmissions=PENALTY),
-    ),
-}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from apical.sw.arithmetic import Ops
 from apical.sw.laws import Law
 from apical.sw.surrogate import SURROGATES, Surrogate
 
@@ -43,7 +44,7 @@ def _text(a: Value) -> str:
 
 
 @dataclass
-class TraceOps:
+class TraceOps(Ops[Value]):
     """The ops protocol's tracing backend.
 
     :param real: leave out the floor of `shift` (the float twin).
@@ -79,9 +80,6 @@ class TraceOps:
             return a
         scaled = f"{_text(a)} * {_const(2.0**-n)}"
         return self._new(scaled if self.real else f"std::floor({scaled})", (a, _const(2.0**-n)))
-
-    def leak(self, a: Value, d: Value, bits: int) -> Value:
-        return self.shift(self.mul(a, d), bits)
 
     def clip(self, a: Value, low: int, high: int) -> Node:
         x, lo, hi = _text(a), _const(low), _const(high)

@@ -48,6 +48,7 @@ MODELS = {
     "wide": lambda: recurrent(bits=24),
     "two-point": lambda: single(TwoPoint(), 4),
     "relu": lambda: single(Relu(), 4),
+    "shift decays": lambda: single(Lif(leak="shift"), 1),
     "reset to a value": lambda: single(Lif(reset="value", compare="ge"), 1),
 }
 
