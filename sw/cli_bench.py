@@ -365,6 +365,13 @@ def two_point() -> Figures:
     return Figures("two-point", cli_bench_two_point.figures())
 
 
+def grid() -> Figures:
+    """Cooperating streams: error and transmissions of two-point and point nets, stored study and RTL."""
+    from apical.sw import cli_bench_grid
+
+    return Figures("grid", cli_bench_grid.figures(), dict(cli_bench_grid.PEERS))
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -374,4 +381,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "training": training,
     "ecp5": ecp5,
     "two-point": two_point,
+    "grid": grid,
 }

@@ -189,6 +189,14 @@ def damaged(
     return left.network, left.input(x), {"damage": said}
 
 
+def study(bundle: str) -> list[Path]:
+    """The stored runs that come with a BUNDLE argument of the zoo."""
+    from apical.sw import zoo
+
+    found = zoo.study(bundle.removeprefix("zoo:")) if bundle.startswith("zoo:") else None
+    return [] if found is None else [found]
+
+
 def read_results(files: Sequence[Path]) -> dict[str, list[Any]]:
     """Stored results by kind (``damage``, ``sweep``, ``runs``), rows of several files one after the other.
 

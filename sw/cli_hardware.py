@@ -228,7 +228,12 @@ def report(
     limit: LimitOption = 20,
     area: Annotated[bool, typer.Option("--area", help="Synthesize for UltraScale+ as well (a minute).")] = False,
     results: Annotated[
-        list[Path] | None, typer.Option("--results", metavar="FILE.json", help="Draw stored damage, sweep or runs.")
+        list[Path] | None,
+        typer.Option(
+            "--results",
+            metavar="FILE.json",
+            help="Draw stored damage, sweep or runs; without it those that a zoo bundle comes with.",
+        ),
     ] = None,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
@@ -262,7 +267,7 @@ def report(
             utilization=pipeline.area(network, lanes) if area else None,
             provenance=load_recipe(common.find_bundle(bundle)),
             x=x,
-            results=common.read_results(results or []),
+            results=common.read_results(results or common.study(bundle)),
         )
         write_report(output, [section], title=f"apical: {network.name}")
         answer = {"report": str(output), "equal": result.equal, "samples": result.samples}

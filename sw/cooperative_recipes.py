@@ -12,7 +12,7 @@ from apical.sw import grid
 from apical.sw.audio_features import BANDS
 from apical.sw.cooperative import cooperative
 from apical.sw.data import Data, Stream
-from apical.sw.laws import Format
+from apical.sw.laws import Format, Modulation
 from apical.sw.layers import Input, Model
 from apical.sw.train import Settings
 
@@ -46,6 +46,7 @@ def grid_net(
     layers: int = 2,
     cells: int = 64,
     classes: int = 0,
+    modulation: Modulation = "mcc",
     extra: Mapping[str, str | int | float] | None = None,
 ) -> Model:
     """Two streams × 2 layers × 64 cells with 6-bit events and 8-bit weights, estimating 23 clean bands in every tick.
@@ -61,6 +62,7 @@ def grid_net(
         classes or BANDS,
         law=law,
         contexts=contexts,
+        modulation=modulation,
         basal=spread,
         apical=0.2,
         decoder="sum" if classes else None,
@@ -69,5 +71,10 @@ def grid_net(
     )
 
 
+SHIPPED: dict[str, dict[str, str | float]] = {
+    "grid-mcc": {"net": "two_point", "modulation": "mcc", "penalty": 1.0},
+    "grid-point": {"net": "relu", "modulation": "none", "penalty": 0.0},
+    "grid-point-sparse": {"net": "relu", "modulation": "none", "penalty": 1.0},
+}
 # The learning rate by the validation error of seed 0, of nets of 3 layers x 88 cells.
 TWO_POINT = Settings(epochs=16, batch=16, learning_rate=1.5e-3, weight_decay=0.1, part=25, loss="squared")

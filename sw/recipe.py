@@ -21,6 +21,7 @@ class Recipe:
     :param real: settings of a training in real numbers that comes first (`Model.real`); `settings` then goes on from it
         under the integer rule.
     :param held: samples of the shipped ``sample-train`` that the quick training is judged on.
+    :param study: of the package's stored runs the file in ``studies`` whose curves the bundle is a point of.
     """
 
     summary: str
@@ -32,3 +33,4 @@ class Recipe:
     prepare: Prepare = plain
     held: int = 350
     real: Settings | None = None
+    study: str = ""

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from apical.sw import cooperative_study as study
 from apical.sw.gates import Gates, gated, gates
 from apical.sw.golden import split_input
 from apical.sw.network import Network, Population
@@ -184,27 +185,37 @@ def sweep(rows: Any) -> go.Figure:
 
 
 def sweeps_of(runs: Any) -> dict[str, list[dict[str, Any]]]:
-    """Rows of `sweep` by data set, from the runs that ``tests/benchmarks/grid.py`` keeps.
+    """Rows of `sweep` by data set, from the runs of `apical.sw.cooperative_study`, at the best learning rates.
 
-    Runs that differ in penalty and seed alone are one net; nets with one penalty only (the search for the learning
-    rate) are left out. Where the data have classes the error is the share of wrong ones.
+    Nets with one penalty only are left out. Where the data have classes the error is the share of wrong ones.
 
-    :raises ResultsError: runs without what they are told apart by, or without test figures.
+    :raises ResultsError: runs without what they are told apart by, or without figures.
     """
-    names = ("data", "train", "net", "contexts", "rate", "penalty", "seed", "test")
     out: dict[str, list[dict[str, Any]]] = {}
-    for (data, train, net, contexts, _), same in _groups(
-        [{**r, "contexts": " ".join(r["contexts"])} for r in _checked(runs, names, "runs")], *names[:5]
-    ).items():
-        if len({r["penalty"] for r in same}) < 2:
-            continue
-        for r in same:
-            test = r["test"]
-            error = test["error"] if "error" in test else 1 - test["accuracy"]
-            row = {"net": f"{net}: {contexts}", "seed": r["seed"], "penalty": r["penalty"], "error": error}
-            name = data if train == "noisy" else f"{data}, {train}"
-            out.setdefault(name, []).append({**row, "transmissions": test["hidden"]})
+    runs = _checked(runs, (*study.KEYS, "validation", "test"), "runs")
+    for data, train in _groups(runs, "data", "train"):
+        for name, curve in study.curves(runs, data, train).items():
+            rows = [
+                {"net": name, "seed": r["seed"], "penalty": p, "error": study.score(r["test"])}
+                | {"transmissions": r["test"]["hidden"]}
+                for p, same in curve.items()
+                for r in same
+            ]
+            if len(curve) > 1:
+                out.setdefault(data if train == "noisy" else f"{data}, {train}", []).extend(rows)
     return out
+
+
+def damage_of(runs: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Rows of `damage` by what died, from the runs that have it."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for r in (r for r in runs if "damage" in r):
+        net = f"{study.label(r)}, penalty {r['penalty']:g}"
+        for what in {row["what"] for row in r["damage"]}:
+            whole = {"net": net, "what": what, "share": 0, "seed": 0, "error": study.score(r["test"])}
+            rows = [{"net": net, **row} for row in r["damage"] if row["what"] == what]
+            out.setdefault(what, []).extend([whole, *rows])
+    return {what: sorted(rows, key=lambda row: (row["net"], row["share"])) for what, rows in sorted(out.items())}
 
 
 def damage(rows: Any) -> go.Figure:
@@ -285,7 +296,9 @@ def section(
     for data, rows in curves.items():
         caption = "Lines join the means of each penalty's seeds; small dots are single runs. Down and left is better."
         out.append((f"Error against transmissions{data}", caption, [sweep(rows)]))
-    if "damage" in results:
-        caption = "Means over the seeds (which cells die); bars from the least to the most. Golden; RTL is equal to it."
-        out.append(("Damage", caption, [damage(results["damage"])]))
+    damages = {"": results["damage"]} if "damage" in results else {}
+    damages |= {f", {what}": rows for what, rows in damage_of(results.get("runs", ())).items()}
+    for what, rows in damages.items():
+        caption = "Means over the seeds (which die); bars from the least to the most. Golden; RTL is equal to it."
+        out.append((f"Damage{what}", caption, [damage(rows)]))
     return out

@@ -49,6 +49,12 @@ def load(name: str) -> Network:
     return bundle.load(path(name))
 
 
+def study(name: str) -> Path | None:
+    """The stored runs that a shipped bundle is one point of; None where there are none."""
+    file = RECIPES[name].study if name in RECIPES else ""
+    return BUNDLES.with_name("studies") / file if file else None
+
+
 def describe(name: str) -> dict[str, str | int | float | bool]:
     """A shipped bundle's recipe: summary, data, command, seed, epochs, accuracy (validation, test, shipped sample)."""
     return bundle.load_recipe(path(name))

@@ -68,17 +68,35 @@ def test_the_sweep_has_every_run_and_the_means_of_the_seeds() -> None:
 
 
 def run(**changes: Any) -> dict[str, Any]:
-    base = {"data": "grid", "train": "noisy", "net": "relu", "contexts": ["distal"], "rate": 1e-3, "seed": 0}
-    return {**base, "penalty": 0.0, "test": {"error": 0.25, "hidden": 7.0}, **changes}
+    base: dict[str, Any] = {
+        "data": "grid",
+        "train": "noisy",
+        "net": "relu",
+        "modulation": "none",
+        "contexts": ["distal"],
+    }
+    base |= {"layers": 1, "cells": 4, "epochs": 2, "rate": 1e-3, "seed": 0, "penalty": 0.0}
+    return {**base, "validation": {"error": 0.3}, "test": {"error": 0.25, "hidden": 7.0}, **changes}
 
 
-def test_runs_of_the_benchmark_become_one_curve_per_data_set() -> None:
-    words = {"data": "grid-words", "test": {"accuracy": 0.75, "hidden": 5.0}}
-    search = run(rate=2e-3)  # another learning rate, one penalty only
-    found = figures.sweeps_of([run(), run(penalty=1.0, seed=2), search, run(**words), run(**words, penalty=4.0)])
-    row = {"net": "relu: distal", "seed": 0, "penalty": 0.0, "error": 0.25, "transmissions": 7.0}
-    assert found["grid"] == [row, {**row, "seed": 2, "penalty": 1.0}]
+def test_runs_of_the_study_become_one_curve_per_data_set() -> None:
+    words = {"data": "grid-words", "validation": {"accuracy": 0.5}, "test": {"accuracy": 0.75, "hidden": 5.0}}
+    worse = run(rate=2e-3, validation={"error": 0.4})
+    found = figures.sweeps_of(
+        [worse, run(), run(seed=2), run(penalty=1.0), run(**words), run(**words, penalty=4.0), run(net="two_point")]
+    )
+    row = {"net": "point, distal", "seed": 0, "penalty": 0.0, "error": 0.25, "transmissions": 7.0}
+    assert found["grid"] == [row, {**row, "seed": 2}, {**row, "penalty": 1.0}]
     assert found["grid-words"] == [{**row, "transmissions": 5.0}, {**row, "penalty": 4.0, "transmissions": 5.0}]
+
+
+def test_damage_of_the_study_is_drawn_by_what_died(lif: Network) -> None:
+    hurt = [{"what": "cells", "share": 0.3, "seed": s, "error": 0.3 + s} for s in (0, 1)]
+    found = figures.damage_of([run(), run(damage=hurt)])
+    net = {"net": "point, distal, penalty 0", "what": "cells"}
+    assert found == {"cells": [{**net, "share": 0, "seed": 0, "error": 0.25}, *({**net, **h} for h in hurt)]}
+    titles = [title for title, _, _ in figures.section(lif, None, {}, {"runs": [run(damage=hurt)]}, 1)]
+    assert titles == ["Damage, cells"]
 
 
 def test_each_data_set_has_a_figure_of_its_own(lif: Network) -> None:

@@ -1,0 +1,224 @@
+"""The stored study of cooperating streams, and the figures that follow from it.
+
+``tests/benchmarks/grid.py`` trains the nets and keeps every run here (`FILE`); golden measured them, and the RTL those
+that have ``rtl``. A net is a law with its modulation, its contexts and the data it learned; its runs differ in penalty
+and seed. Every choice (learning rate, penalty) is made on the validation part, every figure is of the test part.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILE = Path(__file__).parent / "studies" / "cooperative.json"
+Run = Mapping[str, Any]
+Curve = dict[float, list[Run]]
+GOALS = (0.3, 0.25, 0.22, 0.2)
+KEYS = ("data", "train", "net", "modulation", "layers", "cells", "contexts", "rate", "penalty", "seed", "epochs")
+SAME = ("data", "train", "net", "modulation", "layers", "cells", "contexts")
+
+
+class StudyError(ValueError):
+    """Stored runs that lack something; the message says what."""
+
+
+def stored(file: Path = FILE) -> list[Run]:
+    """All runs.
+
+    :raises StudyError: no such file, or not the runs of this study.
+    """
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        missing = [k for r in runs for k in (*KEYS, "validation", "test", "history") if k not in r]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{file.name}: expected the runs of tests/benchmarks/grid.py: {error!r}") from None
+    if missing:
+        raise StudyError(f"{file.name}: expected runs with {missing[0]!r}, got one without")
+    return list(runs)
+
+
+def label(run: Run) -> str:
+    """What a net is called: ``two-point mcc, proximal distal``."""
+    law = f"two-point {run['modulation']}" if run["net"] == "two_point" else "point"
+    return f"{law}, {' '.join(run['contexts'])}"
+
+
+def score(found: Mapping[str, float]) -> float:
+    """The error, or the share of wrong answers."""
+    return found["error"] if "error" in found else 1 - found["accuracy"]
+
+
+def best_rates(runs: Iterable[Run]) -> list[Run]:
+    """Of each net and penalty the runs at one learning rate: the best by the validation score of seed 0.
+
+    A penalty whose rates weren't searched has one rate: that of the nearest smaller penalty that were.
+    """
+    groups: dict[str, dict[float, list[Run]]] = {}
+    for r in runs:
+        groups.setdefault(json.dumps([r[k] for k in SAME] + [r["penalty"]]), {}).setdefault(r["rate"], []).append(r)
+    out: list[Run] = []
+    for rates in groups.values():
+        first = {rate: score(r["validation"]) for rate, same in rates.items() for r in same if r["seed"] == 0}
+        if first:
+            out += rates[min(first, key=first.__getitem__)]
+    return out
+
+
+def curves(runs: Iterable[Run], data: str, train: str = "noisy") -> dict[str, Curve]:
+    """Per net the runs by penalty, at the best rates."""
+    out: dict[str, Curve] = {}
+    for r in best_rates([r for r in runs if (r["data"], r["train"]) == (data, train)]):
+        out.setdefault(label(r), {}).setdefault(r["penalty"], []).append(r)
+    return {name: dict(sorted(curve.items())) for name, curve in sorted(out.items())}
+
+
+def mean(runs: Sequence[Run], part: str, kind: str = "score") -> float:
+    """Mean over the seeds of ``score``, or of ``hidden``, ``input`` or ``dense`` transmissions per tick."""
+    return statistics.fmean(score(r[part]) if kind == "score" else r[part][kind] for r in runs)
+
+
+def spread(runs: Sequence[Run], part: str) -> float:
+    """Standard deviation of the score over the seeds; 0 of one."""
+    return statistics.stdev(score(r[part]) for r in runs) if len(runs) > 1 else 0.0
+
+
+def quietest(curve: Curve, goal: float) -> float | None:
+    """The penalty with the fewest hidden transmissions among those whose validation score is no worse than `goal`."""
+    fits = [p for p, same in curve.items() if mean(same, "validation") <= goal]
+    return min(fits, key=lambda p: mean(curve[p], "validation", "hidden"), default=None)
+
+
+def best(found: Mapping[str, Curve], law: str) -> str | None:
+    """The net of a law (``two-point`` or ``point``) with the best unpenalized validation score."""
+    fits = [n for n, curve in found.items() if n.startswith(law) and 0.0 in curve]
+    return min(fits, key=lambda n: mean(found[n][0.0], "validation"), default=None)
+
+
+def at_same_score(ours: Curve, theirs: Curve) -> list[float]:
+    """Their test transmissions over ours at the test score of each of our points that lies within their curve."""
+    points = sorted((mean(same, "test"), mean(same, "test", "hidden")) for same in theirs.values())
+    scores, sent = (np.array(column) for column in zip(*points, strict=True))
+    sent = np.minimum.accumulate(sent)  # what they need at most for a score: the lower envelope
+    out = []
+    for same in ours.values():
+        reached = mean(same, "test")
+        if scores[0] <= reached <= scores[-1]:
+            out.append(float(np.exp(np.interp(reached, scores, np.log(sent)))) / mean(same, "test", "hidden"))
+    return out
+
+
+def epochs_to(run: Run, goal: float) -> int | None:
+    """Epochs after which the validation score is at or below `goal`; None: never."""
+    return next((n for n, e in enumerate(run["history"], 1) if e <= goal), None)
+
+
+def growth(runs: Sequence[Run], what: str, share: float) -> list[float]:
+    """By how much the test score got worse with a share dead, one number per run and draw."""
+    return [
+        score(row) - score(run["test"])
+        for run in runs
+        for row in run.get("damage", ())
+        if (row["what"], row["share"]) == (what, share)
+    ]
+
+
+def points(curve: Curve) -> dict[str, dict[str, float]]:
+    """A curve as numbers: seeds, scores and transmissions by penalty."""
+    return {
+        str(p): {
+            "rate": same[0]["rate"],
+            "seeds": len(same),
+            "validation": mean(same, "validation"),
+            "test": mean(same, "test"),
+            "deviation": spread(same, "test"),
+            "transmissions": mean(same, "test", "hidden"),
+            "with_input": mean(same, "test", "hidden") + mean(same, "test", "input"),
+            "dense": mean(same, "test", "dense"),
+        }
+        for p, same in curve.items()
+    }
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """All curves as numbers, learning speed, and what failing streams do, by data set and training."""
+    out: dict[str, Any] = {}
+    for data, train in sorted({(r["data"], r["train"]) for r in runs}):
+        for name, curve in curves(runs, data, train).items():
+            mine: dict[str, Any] = {"parameters": next(iter(curve.values()))[0]["parameters"], "curve": points(curve)}
+            first = next(iter(curve.values()))
+            if data == "grid":
+                mine["epochs_to"] = {str(goal): [epochs_to(r, goal) for r in first] for goal in GOALS}
+            if failing := [r["failing"] for r in first if "failing" in r]:
+                mine["failing"] = {k: statistics.fmean(f[k] for f in failing) for k in failing[0]}
+            out.setdefault(f"{data}, {train}", {})[name] = mine
+    return out
+
+
+def _comparison(found: Mapping[str, Curve], prefix: str) -> dict[str, float | int | None]:
+    """The best two-point net beside the best point net, on one data set.
+
+    ``saving``: fewer hidden transmissions at the two-point net's quietest penalty that is no worse than the unpenalized
+    point net (by validation); ``saving_of_penalty``: what the same rule gives the point net with a penalty of its own.
+    """
+    two, point = best(found, "two-point"), best(found, "point")
+    if two is None or point is None:
+        return {}
+    bare = found[point][0.0]
+    goal, sent = mean(bare, "validation"), mean(bare, "test", "hidden")
+    out: dict[str, float | int | None] = {
+        "seeds": min(len(same) for name in (two, point) for same in found[name].values()),
+        "point_score": mean(bare, "test"),
+        "point_transmissions": sent,
+        "point_dense": mean(bare, "test", "dense"),
+    }
+    for name, curve in (("two_point", found[two]), ("point_sparse", found[point])):
+        penalty = quietest(curve, goal)
+        out[f"{name}_penalty"] = penalty
+        if penalty is not None:
+            same = curve[penalty]
+            own = mean(same, "test", "hidden")
+            out |= {f"{name}_score": mean(same, "test"), f"{name}_transmissions": own, f"{name}_saving": 1 - own / sent}
+            out |= {f"{name}_ratio": sent / own, f"{name}_ratio_dense": mean(bare, "test", "dense") / own}
+    ratios = at_same_score(found[two], found[point])
+    out["ratio_to_penalized_point"] = float(np.exp(np.mean(np.log(ratios)))) if ratios else None
+    return {f"{prefix}_{k}": v for k, v in out.items()}
+
+
+def figures(runs: Sequence[Run]) -> dict[str, float | int | None]:
+    """Flat figures of the study: ratios at equal score, learning speed, damage, failing streams, the RTL's proof."""
+    out: dict[str, float | int | None] = {}
+    for data, prefix in (("grid", "grid"), ("grid-words", "words"), ("av-mnist", "pairs")):
+        out |= _comparison(curves(runs, data), prefix)
+    found = curves(runs, "grid")
+    for law, name in (("two-point", best(found, "two-point")), ("point", best(found, "point"))):
+        if name is None:
+            continue
+        key, bare = law.replace("-", "_"), found[name][0.0]
+        for goal in GOALS:
+            taken = [epochs_to(r, goal) for r in bare]
+            known = [n for n in taken if n is not None]
+            out[f"epochs_{key}_{goal}"] = statistics.fmean(known) if len(known) == len(taken) else None
+        for what in ("cells", "synapses"):
+            for share in (0.1, 0.3, 0.5):
+                if each := growth(bare, what, share):
+                    out[f"damage_{key}_{what}_{round(100 * share)}"] = statistics.fmean(each)
+    for key, proven in rtl(runs).items():
+        out |= {f"rtl_{key}_{k}": v for k, v in proven.items()}
+    return out
+
+
+def rtl(runs: Sequence[Run]) -> dict[str, dict[str, float | int]]:
+    """What the RTL's counters said of the runs that ran on it: means over the seeds, by bundle."""
+    out: dict[str, dict[str, float | int]] = {}
+    for bundle in sorted({r["rtl"]["bundle"] for r in runs if "rtl" in r}):
+        same = [r["rtl"] for r in runs if "rtl" in r and r["rtl"]["bundle"] == bundle]
+        kinds = [k for k in same[0] if k not in ("bundle", "mismatches", "equal")]
+        means = {k: statistics.fmean(r[k] for r in same) for k in kinds}
+        mismatches = sum(int(r["mismatches"]) for r in same)
+        out[bundle.replace("-", "_")] = {"seeds": len(same), "mismatches": mismatches, **means}
+    return out

@@ -1,0 +1,81 @@
+"""The study of cooperating streams: what follows from stored runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apical.sw import cooperative_study as study
+from apical.sw.cooperative_study import StudyError
+
+
+def run(net: str, penalty: float, error: float, sent: float, **changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "data": "grid",
+        "train": "noisy",
+        "net": net,
+        "modulation": "mcc" if net == "two_point" else "none",
+    }
+    base |= {"layers": 1, "cells": 4, "contexts": ["distal"], "rate": 1e-3, "penalty": penalty, "seed": 0, "epochs": 3}
+    base |= {"parameters": 10, "history": [0.4, 0.26, error]}
+    found = {"error": error, "hidden": sent, "input": 10.0, "dense": 1000.0}
+    return {**base, "validation": found, "test": found, **changes}
+
+
+POINT = [run("relu", 0.0, 0.2, 100.0), run("relu", 1.0, 0.22, 50.0), run("relu", 4.0, 0.3, 25.0)]
+TWO = [run("two_point", 0.0, 0.19, 80.0), run("two_point", 1.0, 0.2, 40.0), run("two_point", 4.0, 0.22, 20.0)]
+
+
+def test_the_saving_is_at_the_quietest_penalty_that_is_no_worse() -> None:
+    found = study.figures([*POINT, *TWO])
+    assert found["grid_two_point_penalty"] == 1.0
+    assert found["grid_two_point_saving"] == pytest.approx(0.6)
+    assert found["grid_two_point_ratio_dense"] == pytest.approx(25)
+    assert found["grid_point_sparse_saving"] == pytest.approx(0)
+
+
+def test_curves_are_compared_at_the_same_score() -> None:
+    found = study.curves([*POINT, *TWO], "grid")
+    ratios = study.at_same_score(found["two-point mcc, distal"], found["point, distal"])
+    assert ratios == pytest.approx([2.5, 2.5])  # .19 is beyond the point net's curve
+
+
+def test_the_rate_is_chosen_by_the_first_seeds_validation() -> None:
+    other = [run("relu", 0.0, e, 1.0, rate=2e-3, seed=s) for s, e in ((0, 0.21), (1, 0.1))]
+    assert study.best_rates([*POINT[:1], *other]) == POINT[:1]
+
+
+def test_means_and_learning_speed_are_over_the_seeds() -> None:
+    runs = [*TWO, *POINT, run("relu", 0.0, 0.22, 120.0, seed=1, history=[0.5, 0.3, 0.22])]
+    found = study.figures(runs)
+    assert found["grid_point_score"] == pytest.approx(0.21) and found["grid_point_transmissions"] == 110
+    assert found["epochs_point_0.25"] == 3 and found["epochs_two_point_0.3"] == 2
+    assert found["epochs_point_0.2"] is None  # one of them never gets there
+
+
+def test_damage_is_by_how_much_the_error_grows() -> None:
+    hurt = [{"what": "cells", "share": 0.3, "seed": s, "error": e} for s, e in ((0, 0.3), (1, 0.4))]
+    found = study.figures([*POINT, {**TWO[0], "damage": hurt}, *TWO[1:]])
+    assert found["damage_two_point_cells_30"] == pytest.approx(0.16)
+    assert "damage_point_cells_30" not in found
+
+
+def test_the_rtl_is_summed_up_by_bundle() -> None:
+    proven = {"bundle": "grid-mcc", "mismatches": 0, "error": 0.2}
+    found = study.rtl([{**TWO[0], "rtl": proven}, {**TWO[1], "rtl": {**proven, "mismatches": 2, "error": 0.4}}])
+    assert found == {"grid_mcc": {"seeds": 2, "mismatches": 2, "error": pytest.approx(0.3)}}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"runs": [{"data": "grid"}]}', '{"runs": 3}'])
+def test_a_file_without_the_runs_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(StudyError, match=r"^study\.json: expected (the )?runs"):
+        study.stored(tmp_path / "study.json")
+
+
+def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps({"runs": TWO}))
+    assert study.stored(tmp_path / "study.json") == TWO
