@@ -49,7 +49,8 @@ from apical.sw.network import Network
 
 Job = dict[str, Any]
 KEYS = study.KEYS
-NETS = (("two_point", "mcc"), ("two_point", "linear"), ("relu", "none"))
+PAIR = (("two_point", "mcc"), ("relu", "none"))
+NETS = (*PAIR, ("two_point", "linear"))
 RATES = {"two_point": (1.5e-3, 3e-3, 4.5e-3), "relu": (2.5e-3, 4e-3, 6e-3)}
 PLAIN, RECURRENT, ALL = ("distal",), ("proximal", "distal"), ("proximal", "distal", "universal")
 PENALTIES = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -232,15 +233,15 @@ def rate(runs: Sequence[study.Run], net: str, modulation: str, contexts: Sequenc
 
 def stage(name: str, seeds: int, workers: int) -> None:
     """Run one of the stages."""
-    several = [(n, s) for s in range(seeds) for n in NETS]
+    several = [(n, s) for s in range(seeds) for n in (NETS if name == "curve" else PAIR)]
     if name == "rates":
         nets = [(*n, ALL, p) for n in NETS for p in SEARCHED] + [(*n, PLAIN, 0.0) for n in NETS]
         finish([job(n, m, c, r, penalty=p) for n, m, c, p in nets for r in RATES[n]], workers)
     elif name in ("words", "pairs"):
         data, contexts, epochs = ("grid-words", ALL, 60) if name == "words" else ("av-mnist", PLAIN, 6)
-        finish([job(*n, contexts, r, data=data, epochs=epochs) for n in NETS for r in (1.5e-3, 4e-3)], workers)
+        finish([job(*n, contexts, r, data=data, epochs=epochs) for n in PAIR for r in (1.5e-3, 4e-3)], workers)
         runs = stored()
-        best = {n: rate(runs, *n, contexts, data=data) for n in NETS}
+        best = {n: rate(runs, *n, contexts, data=data) for n in PAIR}
         same: Job = {"data": data, "epochs": epochs}
         finish(
             [job(*n, contexts, best[n], **same, penalty=p, seed=s) for n, s in several for p in CLASSES[data]], workers
