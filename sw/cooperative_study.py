@@ -207,8 +207,38 @@ def figures(runs: Sequence[Run]) -> dict[str, float | int | None]:
             for share in (0.1, 0.3, 0.5):
                 if each := growth(bare, what, share):
                     out[f"damage_{key}_{what}_{round(100 * share)}"] = statistics.fmean(each)
+    out |= _conditions(runs)
     for key, proven in rtl(runs).items():
         out |= {f"rtl_{key}_{k}": v for k, v in proven.items()}
+    return out
+
+
+def _conditions(runs: Sequence[Run]) -> dict[str, float | int | None]:
+    """Unpenalized nets where a stream fails or is a stranger's, where targets aren't clean, and of single frames."""
+    out: dict[str, float | int | None] = {}
+    kinds = {("grid", "noisy"): "grid", ("grid", "fickle"): "fickle", ("av-mnist", "noisy"): "pairs"}
+    for (data, train), prefix in kinds.items():
+        found = curves(runs, data, train)
+        for law in ("two-point", "point"):
+            name = best(found, law)
+            each = [] if name is None else [r for r in found[name][0.0] if "failing" in r]
+            if each:
+                key = f"{prefix}_{law.replace('-', '_')}"
+                out[f"{key}_whole"] = statistics.fmean(
+                    1 - score(r["test"]) if data == "av-mnist" else score(r["test"]) for r in each
+                )
+                for what in each[0]["failing"]:
+                    out[f"{key}_{'_'.join(what.replace(chr(39), '').split())}"] = statistics.fmean(
+                        r["failing"][what] for r in each
+                    )
+    for data, train, prefix in (("grid", "unclean", "unclean"), ("grid-frames", "noisy", "frames")):
+        for name, curve in curves(runs, data, train).items():
+            law, contexts = name.split(", ")
+            key = f"{prefix}_{law.split()[0].replace('-', '_')}_{contexts.replace(' ', '_')}"
+            out |= {
+                f"{key}_score": mean(curve[0.0], "test"),
+                f"{key}_transmissions": mean(curve[0.0], "test", "hidden"),
+            }
     return out
 
 

@@ -63,6 +63,20 @@ def test_damage_is_by_how_much_the_error_grows() -> None:
     assert "damage_point_cells_30" not in found
 
 
+def test_failing_streams_are_of_the_unpenalized_nets() -> None:
+    gone = {"no audio": 0.5, "a stranger's lips": 0.25}
+    pairs = {"accuracy": 0.75, "hidden": 5.0, "input": 1.0, "dense": 9.0}
+    of = {"data": "av-mnist", "validation": pairs, "test": pairs}
+    runs = [
+        run("relu", 0.0, 0.2, 1.0, train="fickle", failing=gone),
+        run("relu", 0.0, 0.2, 1.0, failing={"no audio": 0.7}, **of),
+        run("relu", 3.0, 0.2, 1.0, **of),
+    ]
+    found = study.figures(runs)
+    assert found["fickle_point_whole"] == 0.2 and found["fickle_point_a_strangers_lips"] == 0.25
+    assert found["pairs_point_whole"] == 0.75 and found["pairs_point_no_audio"] == 0.7
+
+
 def test_the_rtl_is_summed_up_by_bundle() -> None:
     proven = {"bundle": "grid-mcc", "mismatches": 0, "error": 0.2}
     found = study.rtl([{**TWO[0], "rtl": proven}, {**TWO[1], "rtl": {**proven, "mismatches": 2, "error": 0.4}}])

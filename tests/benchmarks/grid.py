@@ -51,7 +51,7 @@ Job = dict[str, Any]
 KEYS = study.KEYS
 PAIR = (("two_point", "mcc"), ("relu", "none"))
 NETS = (*PAIR, ("two_point", "linear"))
-RATES = {"two_point": (1.5e-3, 3e-3, 4.5e-3), "relu": (2.5e-3, 4e-3, 6e-3)}
+RATES = {"two_point": (1e-3, 1.5e-3, 3e-3, 4.5e-3, 6e-3), "relu": (1.5e-3, 2.5e-3, 4e-3, 6e-3, 8e-3, 1.2e-2)}
 PLAIN, RECURRENT, ALL = ("distal",), ("proximal", "distal"), ("proximal", "distal", "universal")
 PENALTIES = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 SEARCHED = (0.0, 1.0)  # penalties whose learning rates are searched; the others take the rate of the nearest
@@ -236,7 +236,8 @@ def stage(name: str, seeds: int, workers: int) -> None:
     several = [(n, s) for s in range(seeds) for n in (NETS if name == "curve" else PAIR)]
     if name == "rates":
         nets = [(*n, ALL, p) for n in NETS for p in SEARCHED] + [(*n, PLAIN, 0.0) for n in NETS]
-        finish([job(n, m, c, r, penalty=p) for n, m, c, p in nets for r in RATES[n]], workers)
+        rates = {(n, c): RATES[n][1:4] if c == PLAIN else RATES[n] for n in RATES for c in (PLAIN, ALL)}
+        finish([job(n, m, c, r, penalty=p) for n, m, c, p in nets for r in rates[n, c]], workers)
     elif name in ("words", "pairs"):
         data, contexts, epochs = ("grid-words", ALL, 60) if name == "words" else ("av-mnist", PLAIN, 6)
         finish([job(*n, contexts, r, data=data, epochs=epochs) for n in PAIR for r in (1.5e-3, 4e-3)], workers)
