@@ -93,10 +93,14 @@ def quietest(curve: Curve, goal: float) -> float | None:
     return min(fits, key=lambda p: mean(curve[p], "validation", "hidden"), default=None)
 
 
-def best(found: Mapping[str, Curve], law: str) -> str | None:
-    """The net of a law (``two-point`` or ``point``) with the best unpenalized validation score."""
-    fits = [n for n, curve in found.items() if n.startswith(law) and 0.0 in curve]
-    return min(fits, key=lambda n: mean(found[n][0.0], "validation"), default=None)
+def swept(found: Mapping[str, Curve]) -> dict[str, Curve]:
+    """The nets whose penalty was varied, by short name: ``point``, or the modulation of a two-point net."""
+    return {short(next(iter(c.values()))[0]): c for c in found.values() if len(c) > 1 and 0.0 in c}
+
+
+def short(run: Run) -> str:
+    """``point``, or the modulation of a two-point net."""
+    return "point" if run["net"] == "relu" else str(run["modulation"])
 
 
 def at_same_score(ours: Curve, theirs: Curve) -> list[float]:
@@ -160,32 +164,33 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _comparison(found: Mapping[str, Curve], prefix: str) -> dict[str, float | int | None]:
-    """The best two-point net beside the best point net, on one data set.
+    """Two-point nets beside the point net, on one data set.
 
-    ``saving``: fewer hidden transmissions at the two-point net's quietest penalty that is no worse than the unpenalized
-    point net (by validation); ``saving_of_penalty``: what the same rule gives the point net with a penalty of its own.
+    ``saving``: fewer hidden transmissions at a net's quietest penalty that is no worse than the unpenalized point net
+    (by validation); of ``point_sparse``: what the same rule gives the point net with a penalty of its own.
+    ``ratio_dense``: beside the same point net sending every value, zeros too. ``ratio_to_point_sparse``: the penalized
+    point net's transmissions over a two-point net's at the same test score, geometric mean along the curve.
     """
-    two, point = best(found, "two-point"), best(found, "point")
-    if two is None or point is None:
+    if "point" not in found:
         return {}
-    bare = found[point][0.0]
-    goal, sent = mean(bare, "validation"), mean(bare, "test", "hidden")
+    bare = found["point"][0.0]
+    goal, sent, dense = mean(bare, "validation"), mean(bare, "test", "hidden"), mean(bare, "test", "dense")
     out: dict[str, float | int | None] = {
-        "seeds": min(len(same) for name in (two, point) for same in found[name].values()),
+        "seeds": min(len(same) for curve in found.values() for same in curve.values()),
         "point_score": mean(bare, "test"),
         "point_transmissions": sent,
-        "point_dense": mean(bare, "test", "dense"),
+        "point_dense": dense,
     }
-    for name, curve in (("two_point", found[two]), ("point_sparse", found[point])):
-        penalty = quietest(curve, goal)
+    for net, curve in found.items():
+        name, penalty = "point_sparse" if net == "point" else net, quietest(curve, goal)
         out[f"{name}_penalty"] = penalty
         if penalty is not None:
             same = curve[penalty]
             own = mean(same, "test", "hidden")
             out |= {f"{name}_score": mean(same, "test"), f"{name}_transmissions": own, f"{name}_saving": 1 - own / sent}
-            out |= {f"{name}_ratio": sent / own, f"{name}_ratio_dense": mean(bare, "test", "dense") / own}
-    ratios = at_same_score(found[two], found[point])
-    out["ratio_to_penalized_point"] = float(np.exp(np.mean(np.log(ratios)))) if ratios else None
+            out |= {f"{name}_ratio": sent / own, f"{name}_ratio_dense": dense / own}
+        if net != "point" and (ratios := at_same_score(curve, found["point"])):
+            out[f"{name}_ratio_to_point_sparse"] = float(np.exp(np.mean(np.log(ratios))))
     return {f"{prefix}_{k}": v for k, v in out.items()}
 
 
@@ -193,23 +198,27 @@ def figures(runs: Sequence[Run]) -> dict[str, float | int | None]:
     """Flat figures of the study: ratios at equal score, learning speed, damage, failing streams, the RTL's proof."""
     out: dict[str, float | int | None] = {}
     for data, prefix in (("grid", "grid"), ("grid-words", "words"), ("av-mnist", "pairs")):
-        out |= _comparison(curves(runs, data), prefix)
-    found = curves(runs, "grid")
-    for law, name in (("two-point", best(found, "two-point")), ("point", best(found, "point"))):
-        if name is None:
-            continue
-        key, bare = law.replace("-", "_"), found[name][0.0]
+        out |= _comparison(swept(curves(runs, data)), prefix)
+    for name, curve in swept(curves(runs, "grid")).items():
         for goal in GOALS:
-            taken = [epochs_to(r, goal) for r in bare]
+            taken = [epochs_to(r, goal) for r in curve[0.0]]
             known = [n for n in taken if n is not None]
-            out[f"epochs_{key}_{goal}"] = statistics.fmean(known) if len(known) == len(taken) else None
-        for what in ("cells", "synapses"):
-            for share in (0.1, 0.3, 0.5):
-                if each := growth(bare, what, share):
-                    out[f"damage_{key}_{what}_{round(100 * share)}"] = statistics.fmean(each)
-    out |= _conditions(runs)
+            out[f"epochs_{name}_{goal}"] = statistics.fmean(known) if len(known) == len(taken) else None
+    out |= _damage(runs) | _conditions(runs)
     for key, proven in rtl(runs).items():
         out |= {f"rtl_{key}_{k}": v for k, v in proven.items()}
+    return out
+
+
+def _damage(runs: Sequence[Run]) -> dict[str, float | int | None]:
+    """By how much the error grows with a share dead: means over seeds and draws, by shipped bundle."""
+    out: dict[str, float | int | None] = {}
+    hurt = [r for r in runs if "damage" in r]
+    for bundle in sorted({r["rtl"]["bundle"] for r in hurt}):
+        same = [r for r in hurt if r["rtl"]["bundle"] == bundle]
+        for what, share in sorted({(row["what"], row["share"]) for r in same for row in r["damage"]}):
+            key = f"damage_{bundle.replace('-', '_')}_{what}_{round(100 * share)}"
+            out[key] = statistics.fmean(growth(same, what, share))
     return out
 
 
@@ -218,27 +227,21 @@ def _conditions(runs: Sequence[Run]) -> dict[str, float | int | None]:
     out: dict[str, float | int | None] = {}
     kinds = {("grid", "noisy"): "grid", ("grid", "fickle"): "fickle", ("av-mnist", "noisy"): "pairs"}
     for (data, train), prefix in kinds.items():
-        found = curves(runs, data, train)
-        for law in ("two-point", "point"):
-            name = best(found, law)
-            each = [] if name is None else [r for r in found[name][0.0] if "failing" in r]
-            if each:
-                key = f"{prefix}_{law.replace('-', '_')}"
-                out[f"{key}_whole"] = statistics.fmean(
-                    1 - score(r["test"]) if data == "av-mnist" else score(r["test"]) for r in each
-                )
-                for what in each[0]["failing"]:
-                    out[f"{key}_{'_'.join(what.replace(chr(39), '').split())}"] = statistics.fmean(
-                        r["failing"][what] for r in each
-                    )
+        for curve in curves(runs, data, train).values():
+            each = [r for r in curve.get(0.0, ()) if "failing" in r and (prefix != "grid" or len(curve) > 1)]
+            if not each:
+                continue
+            key = f"{prefix}_{short(each[0])}_failing"
+            whole = [r["test"].get("error", r["test"].get("accuracy")) for r in each]
+            out[f"{key}_nothing"] = statistics.fmean(whole)
+            for what in each[0]["failing"]:
+                name = what.replace("'", "").replace(" ", "_")
+                out[f"{key}_{name}"] = statistics.fmean(r["failing"][what] for r in each)
     for data, train, prefix in (("grid", "unclean", "unclean"), ("grid-frames", "noisy", "frames")):
-        for name, curve in curves(runs, data, train).items():
-            law, contexts = name.split(", ")
-            key = f"{prefix}_{law.split()[0].replace('-', '_')}_{contexts.replace(' ', '_')}"
-            out |= {
-                f"{key}_score": mean(curve[0.0], "test"),
-                f"{key}_transmissions": mean(curve[0.0], "test", "hidden"),
-            }
+        for curve in curves(runs, data, train).values():
+            bare = curve[0.0]
+            key = f"{prefix}_{short(bare[0])}_{'_'.join(bare[0]['contexts'])}"
+            out |= {f"{key}_score": mean(bare, "test"), f"{key}_transmissions": mean(bare, "test", "hidden")}
     return out
 
 

@@ -31,10 +31,11 @@ TWO = [run("two_point", 0.0, 0.19, 80.0), run("two_point", 1.0, 0.2, 40.0), run(
 
 def test_the_saving_is_at_the_quietest_penalty_that_is_no_worse() -> None:
     found = study.figures([*POINT, *TWO])
-    assert found["grid_two_point_penalty"] == 1.0
-    assert found["grid_two_point_saving"] == pytest.approx(0.6)
-    assert found["grid_two_point_ratio_dense"] == pytest.approx(25)
+    assert found["grid_mcc_penalty"] == 1.0
+    assert found["grid_mcc_saving"] == pytest.approx(0.6)
+    assert found["grid_mcc_ratio_dense"] == pytest.approx(25)
     assert found["grid_point_sparse_saving"] == pytest.approx(0)
+    assert found["grid_mcc_ratio_to_point_sparse"] == pytest.approx(2.5)
 
 
 def test_curves_are_compared_at_the_same_score() -> None:
@@ -52,15 +53,15 @@ def test_means_and_learning_speed_are_over_the_seeds() -> None:
     runs = [*TWO, *POINT, run("relu", 0.0, 0.22, 120.0, seed=1, history=[0.5, 0.3, 0.22])]
     found = study.figures(runs)
     assert found["grid_point_score"] == pytest.approx(0.21) and found["grid_point_transmissions"] == 110
-    assert found["epochs_point_0.25"] == 3 and found["epochs_two_point_0.3"] == 2
+    assert found["epochs_point_0.25"] == 3 and found["epochs_mcc_0.3"] == 2
     assert found["epochs_point_0.2"] is None  # one of them never gets there
 
 
 def test_damage_is_by_how_much_the_error_grows() -> None:
     hurt = [{"what": "cells", "share": 0.3, "seed": s, "error": e} for s, e in ((0, 0.3), (1, 0.4))]
-    found = study.figures([*POINT, {**TWO[0], "damage": hurt}, *TWO[1:]])
-    assert found["damage_two_point_cells_30"] == pytest.approx(0.16)
-    assert "damage_point_cells_30" not in found
+    found = study.figures([*POINT, {**TWO[0], "damage": hurt, "rtl": {"bundle": "grid-mcc", "mismatches": 0}}])
+    assert found["damage_grid_mcc_cells_30"] == pytest.approx(0.16)
+    assert not [k for k in found if k.startswith("damage_point")]
 
 
 def test_failing_streams_are_of_the_unpenalized_nets() -> None:
@@ -73,8 +74,8 @@ def test_failing_streams_are_of_the_unpenalized_nets() -> None:
         run("relu", 3.0, 0.2, 1.0, **of),
     ]
     found = study.figures(runs)
-    assert found["fickle_point_whole"] == 0.2 and found["fickle_point_a_strangers_lips"] == 0.25
-    assert found["pairs_point_whole"] == 0.75 and found["pairs_point_no_audio"] == 0.7
+    assert found["fickle_point_failing_nothing"] == 0.2 and found["fickle_point_failing_a_strangers_lips"] == 0.25
+    assert found["pairs_point_failing_nothing"] == 0.75 and found["pairs_point_failing_no_audio"] == 0.7
 
 
 def test_the_rtl_is_summed_up_by_bundle() -> None:
