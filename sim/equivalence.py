@@ -61,12 +61,7 @@ def lane_utilization(network: Network, options: HardwareOptions, trace: Trace) -
     if not trace.cycles:
         return {}
     lanes = lanes_of(network, options)
-    return {
-        q.name: trace.counters[f"projection {q.name}: events"]
-        * network.nodes[q.target].size
-        / (trace.cycles * lanes[q.name])
-        for q in network.projections
-    }
+    return {q.name: q.operations(trace.counters) / (trace.cycles * lanes[q.name]) for q in network.projections}
 
 
 def cosim(

@@ -43,7 +43,7 @@ VARIANTS = (
 def dense(network: Network, samples: int, ticks: int, variant: Variant) -> dict[str, int]:
     """Counted work of the dense point-neuron MLP with the network's layer sizes, every value sent.
 
-    Each delay-0 projection is a dense layer of sources × targets multiply-accumulates; all compartments of a population
+    Each delay-0 projection is a layer of one multiply-accumulate per connection (a pool: an addition); all compartments of a population
     sum into one point neuron, ReLU with bias. Delayed projections (recurrence) have no counterpart in an MLP and are
     left out.
 
@@ -56,21 +56,22 @@ def dense(network: Network, samples: int, ticks: int, variant: Variant) -> dict[
     fed: set[str] = set()
     for population in network.populations:
         layers = [p for p in network.incoming(population.name) if p.delay == 0]
-        fan_in = sum(network.nodes[p.source].size for p in layers)
+        fan_in = sum(p.fan_in for p in layers)
         # 8 × 8 bits: |weight| <= 128, 0 <= value <= 255
         sums = bits_of(Interval(-128 * 255 * fan_in, 127 * 255 * fan_in)) if variant.precision == "int8" else 32
-        macs = fan_in * population.size * passes
+        terms = passes * sum(int(p.fan_out.sum()) for p in layers)
+        macs = passes * sum(int(p.fan_out.sum()) for p in layers if p.weights.size)
         updates = population.size * passes
-        out["synaptic_operation"] += macs
-        move(out, "weight_read", macs, weight_bits, fan_in * population.size)
-        out[f"{prefix}add"] += macs
+        out["synaptic_operation"] += terms
+        move(out, "weight_read", macs, weight_bits, sum(p.weights.size for p in layers))
+        out[f"{prefix}add"] += terms
         if prefix:
             out["fp32_multiply"] += macs
         else:
             multiply(out, "multiply", macs, 8 * 8)
         if variant.accumulators == "memory":
-            move(out, "accumulator_read", macs + updates, sums, population.size)
-            move(out, "accumulator_write", macs + updates, sums, population.size)
+            move(out, "accumulator_read", terms + updates, sums, population.size)
+            move(out, "accumulator_write", terms + updates, sums, population.size)
         update_law(out, Relu(), updates)
         move(out, "parameter_read", updates, sums, population.size)  # the bias
         out["event_sent"] += updates

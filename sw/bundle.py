@@ -16,72 +16,32 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pydantic
 import yaml
 
+from apical.sw.bundle_schema import (
+    ArrayEntry,
+    BundleEntry,
+    ProjectionEntry,
+    geometry_entry,
+    geometry_of,
+    shape_entry,
+    shape_of,
+)
+from apical.sw.geometry import GeometryError
 from apical.sw.laws import Format, make_law
 from apical.sw.network import Input, IntArray, Network, NetworkError, Population, Projection
 
-VERSION = 1
+VERSION = 2  # written where a network has maps, else 1: identities of older bundles stay
 LIMIT_YAML = 1 << 20  # bytes; ours are a few kilobytes
 LIMIT_ARRAY = 1 << 30
 
 
 class BundleError(ValueError):
     """A bundle that can't be trusted or read; the message names file and field."""
-
-
-class _Strict(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Array(_Strict):
-    file: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]{0,80}\.npy$")]
-    shape: list[int]
-    dtype: Literal["int8", "int16", "int32", "int64"]
-    sha256: Annotated[str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Input(_Strict):
-    name: str
-    size: int
-    bits: int
-    signed: bool
-
-
-class _Population(_Strict):
-    name: str
-    size: int
-    law: str
-    options: dict[str, str | int | bool]
-    params: dict[str, _Array]
-    initial: dict[str, _Array]
-
-
-class _Projection(_Strict):
-    name: str
-    source: str
-    target: str
-    compartment: str
-    pattern: Literal["dense"]
-    weight_bits: int
-    delay: int
-    weights: _Array
-
-
-class _Bundle(_Strict):
-    apical_bundle: Literal[1]
-    name: str
-    inputs: list[_Input]
-    populations: list[_Population]
-    projections: list[_Projection]
-    outputs: list[str]
-    decoder: str | None
-    encoding: dict[str, str | int | float]
-    recipe: dict[str, str | int | float | bool]
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,11 +153,13 @@ class _Writer:
 
 def _describe(network: Network, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     w = _Writer()
+    maps = any(n.shape for n in network.nodes.values())
     document = {
-        "apical_bundle": VERSION,
+        "apical_bundle": VERSION if maps else 1,
         "name": network.name,
         "inputs": [
-            {"name": i.name, "size": i.size, "bits": i.format.bits, "signed": i.format.signed} for i in network.inputs
+            {"name": i.name, "size": i.size, "bits": i.format.bits, "signed": i.format.signed, **shape_entry(i)}
+            for i in network.inputs
         ],
         "populations": [
             {
@@ -207,6 +169,7 @@ def _describe(network: Network, recipe: Mapping[str, Any]) -> tuple[dict[str, An
                 "options": p.law.options(),
                 "params": {k: w.add(f"population{n}.{k}.npy", a) for k, a in sorted(p.params.items())},
                 "initial": {k: w.add(f"population{n}.initial.{k}.npy", a) for k, a in sorted(p.initial.items())},
+                **shape_entry(p),
             }
             for n, p in enumerate(network.populations)
         ],
@@ -219,7 +182,8 @@ def _describe(network: Network, recipe: Mapping[str, Any]) -> tuple[dict[str, An
                 "pattern": p.pattern,
                 "weight_bits": p.weight_bits,
                 "delay": p.delay,
-                "weights": w.add(f"projection{n}.weights.npy", p.weights),
+                **({"weights": w.add(f"projection{n}.weights.npy", p.weights)} if p.weights.size else {}),
+                **geometry_entry(p),
             }
             for n, p in enumerate(network.projections)
         ],
@@ -267,7 +231,7 @@ def _npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         return shape, dtype
 
 
-def _load_array(folder: Path, spec: _Array, where: str) -> IntArray:
+def _load_array(folder: Path, spec: ArrayEntry, where: str) -> IntArray:
     path = folder / "arrays" / spec.file
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{where}: array file arrays/{spec.file} is missing")
@@ -292,18 +256,34 @@ def _load_array(folder: Path, spec: _Array, where: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def _parse(path: Path) -> _Bundle:
+def _parse(path: Path) -> BundleEntry:
     raw = read_yaml(path / "network.yaml")
     if not isinstance(raw, dict):
         raise BundleError(f"network.yaml: expected a mapping, got {type(raw).__name__}")
-    if type(raw.get("apical_bundle")) is not int or raw["apical_bundle"] != VERSION:
-        raise BundleError(f"network.yaml: expected apical_bundle: {VERSION}, got {raw.get('apical_bundle')!r}")
+    if type(raw.get("apical_bundle")) is not int or not 1 <= raw["apical_bundle"] <= VERSION:
+        raise BundleError(f"network.yaml: expected apical_bundle: 1 or {VERSION}, got {raw.get('apical_bundle')!r}")
     try:
-        return _Bundle.model_validate(raw)
+        return BundleEntry.model_validate(raw)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"network.yaml: {field}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+
+
+def _weights(folder: Path, p: ProjectionEntry) -> IntArray:
+    where = f"projection {p.name!r}, weights"
+    if (p.weights is None) != (p.pattern == "pool"):
+        raise BundleError(f"{where}: expected an array, and none of a pool, got {p.weights} of a {p.pattern}")
+    return np.zeros(0, np.int64) if p.weights is None else _load_array(folder, p.weights, where)
+
+
+def _projection(folder: Path, p: ProjectionEntry) -> Projection:
+    weights = _weights(folder, p)
+    try:
+        geometry = geometry_of(p)
+    except GeometryError as error:
+        raise BundleError(f"projection {p.name!r}, geometry: {error}") from None
+    return Projection(p.name, p.source, p.target, weights, p.compartment, p.weight_bits, p.delay, p.pattern, geometry)
 
 
 def load(path: Path) -> Network:
@@ -314,7 +294,7 @@ def load(path: Path) -> Network:
     """
     bundle = _parse(path)
     specs = [a for p in bundle.populations for a in (*p.params.values(), *p.initial.values())]
-    named = {a.file for a in (*specs, *(p.weights for p in bundle.projections))}
+    named = {a.file for a in (*specs, *(p.weights for p in bundle.projections if p.weights is not None))}
     if (path / "arrays").is_symlink():
         raise BundleError("arrays: expected a folder of the bundle, got a link")
     present = {f.name for f in (path / "arrays").iterdir()} if (path / "arrays").is_dir() else set()
@@ -329,22 +309,10 @@ def load(path: Path) -> Network:
             raise BundleError(f"{where}: {error}") from None
         params = {k: _load_array(path, a, f"{where}, parameter {k!r}") for k, a in p.params.items()}
         initial = {k: _load_array(path, a, f"{where}, start state {k!r}") for k, a in p.initial.items()}
-        populations.append(Population(p.name, p.size, law, params, initial))
-    projections = [
-        Projection(
-            p.name,
-            p.source,
-            p.target,
-            _load_array(path, p.weights, f"projection {p.name!r}, weights"),
-            p.compartment,
-            p.weight_bits,
-            p.delay,
-            p.pattern,
-        )
-        for p in bundle.projections
-    ]
+        populations.append(Population(p.name, p.size, law, params, initial, shape_of(p.shape)))
+    projections = [_projection(path, p) for p in bundle.projections]
     try:
-        inputs = tuple(Input(i.name, i.size, Format(i.bits, i.signed)) for i in bundle.inputs)
+        inputs = tuple(Input(i.name, i.size, Format(i.bits, i.signed), shape_of(i.shape)) for i in bundle.inputs)
     except NetworkError:
         raise
     except ValueError as error:

@@ -229,12 +229,12 @@ def synapses_of(network: Network, population: Population, counters: Mapping[str,
     out = no_counts()
     accumulator = {c: bits_of(i) for c, i in network.currents(population).items()}
     for p in network.incoming(population.name):
-        operations = counters[f"projection {p.name}: events"] * population.size
+        operations = p.operations(counters)
         values, weights, sums = network.nodes[p.source].value_range, p.weights.size, accumulator[p.compartment]
         out["synaptic_operation"] += operations
-        move(out, "weight_read", operations, p.weight_bits, weights)
+        move(out, "weight_read", operations if weights else 0, p.weight_bits, weights)  # a pool has no weights
         out["add"] += operations
-        if values != (0, 1):
+        if values != (0, 1) and weights:
             multiply(out, "multiply", operations, p.weight_bits * bits_of(Interval(*values)))
         move(out, "accumulator_read", operations, sums, population.size)
         move(out, "accumulator_write", operations, sums, population.size)
@@ -264,7 +264,7 @@ def updates_of(
         move(out, "state_write", updates, fmt.bits, size)
     for name, array in population.params.items():
         if array.shape[0] > 1:  # a shared one is a constant
-            move(out, "parameter_read", updates, bits_of(params[name]), size)
+            move(out, "parameter_read", updates, bits_of(params[name]), array.shape[0])
     return out
 
 

@@ -68,7 +68,7 @@ def _silent(population: Population) -> Flags:
     ops, size = IntegerOps(), population.size
 
     def tensors(arrays: Mapping[str, IntArray]) -> dict[str, torch.Tensor]:
-        return {k: torch.from_numpy(a.copy()).expand(size) for k, a in arrays.items()}
+        return {k: torch.from_numpy(population.spread(a).copy()).expand(size) for k, a in arrays.items()}
 
     currents = {c: torch.zeros(size, dtype=torch.int64) for c in population.law.compartments}
     state = tensors(population.initial)
@@ -88,8 +88,9 @@ def _silenced(population: Population, dead: Flags) -> Population:
     def put(arrays: Mapping[str, IntArray], values: Mapping[str, int]) -> dict[str, IntArray]:
         out = {}
         for name, array in arrays.items():
-            full = np.where(dead, values.get(name, array), array)
-            out[name] = array if (full == array).all() else full  # shared ones stay shared where they can
+            each = population.spread(array)
+            full = np.where(dead, values.get(name, each), each)
+            out[name] = array if (full == each).all() else full  # shared ones stay shared where they can
         return out
 
     rest = replace(population, initial=put(population.initial, dict.fromkeys(population.initial, 0)))
@@ -160,6 +161,13 @@ def damage(network: Network, share: float, seed: int = 0, what: str = "cells") -
 
     def projection(q: Projection) -> Projection:
         gone = cut.get(q.name, np.zeros(q.weights.size, bool)).reshape(q.weights.shape).copy()
+        if q.geometry is not None:  # a dead source sends nothing; its weights are the living ones' too
+            if q.target in dead:
+                raise DamageError(
+                    f"population {q.target!r}: expected cells with weights of their own, got a map whose kernels are "
+                    f"shared ({q.pattern} {q.name!r}); damage synapses (of kernels) or a stream that only feeds it"
+                )
+            return replace(q, weights=np.where(gone, 0, q.weights)) if gone.any() else q
         gone |= dead.get(q.target, np.zeros(q.weights.shape[0], bool))[:, None]
         gone |= dead.get(q.source, np.zeros(q.weights.shape[1], bool))[None, :]
         return replace(q, weights=np.where(gone, 0, q.weights)) if gone.any() else q
@@ -182,9 +190,7 @@ def measure(damaged: Damaged, data: Data) -> dict[str, float]:
     for start in range(0, len(data), size):
         x = damaged.input(datasets.encode(data.rows(slice(start, start + size)), network))
         trace = golden.run(network, x)
-        operations += sum(
-            trace.counters[f"projection {q.name}: events"] * network.nodes[q.target].size for q in network.projections
-        )
+        operations += sum(q.operations(trace.counters) for q in network.projections)
         parts.append(trace.outputs)
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in network.outputs}
     found = datasets.figures(network, golden.Trace(outputs, outputs, {}), data.truth)

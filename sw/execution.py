@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from apical.sw import fused
 
 if TYPE_CHECKING:
-    from apical.sw.layers import Dense, Model
+    from apical.sw.layers import Model, Wire
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def start(model: Model, samples: int) -> State:
 
 def longest(model: Model) -> int:
     """Ticks of the longest delay."""
-    return max(cast("Dense", d).delay for d in model.projections)
+    return max(cast("Wire", d).delay for d in model.projections)
 
 
 def eager(model: Model, x: Mapping[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
@@ -79,17 +79,22 @@ def _group(
 ) -> None:
     """Populations that depend on each other, tick by tick; sums from outside the group in one product each."""
     ready: dict[str, dict[str, Tensor]] = {name: {} for name in group}
-    inner: dict[str, list[tuple[Dense, Tensor]]] = {name: [] for name in group}
+    inner: dict[str, list[tuple[Wire, Tensor]]] = {name: [] for name in group}
     for name in group:
         for d in model.incoming[name]:
             if d.source in group and loop:
-                inner[name].append((d, d.weight(d.real).T))
+                inner[name].append((d, d.weight(d.real)))
                 continue
             first = past - d.delay
             part = d(history[d.source][:, first : first + ticks]).to(model.cells[name].dtype)
             old = ready[name].get(d.compartment)
             ready[name][d.compartment] = part if old is None else old + part
     runs = {name: model.cells[name].integrated() for name in group}
+    if not loop and not model.cells[group[0]].law.states():  # one tick is as good as another: all at once
+        cell, (ops, params) = model.cells[group[0]], runs[group[0]]
+        _, value = cell.law.step(ops, {}, ready[group[0]], params)
+        history[group[0]] = torch.cat([state.past[group[0]].to(value.dtype), value], 1)
+        return
     sent = {name: list(state.past[name].unbind(1)) for name in group}
     by_tick = {name: {k: v.unbind(1) for k, v in parts.items()} for name, parts in ready.items()}
     for t in range(ticks):
@@ -97,7 +102,7 @@ def _group(
             cell, (ops, params) = model.cells[name], runs[name]
             currents = {k: v[t] for k, v in by_tick[name].items()}
             for d, weights in inner[name]:
-                part = (sent[d.source][past + t - d.delay].to(d.dtype) @ weights).to(cell.dtype)
+                part = d.sums(sent[d.source][past + t - d.delay].to(d.dtype), weights).to(cell.dtype)
                 currents[d.compartment] = currents[d.compartment] + part if d.compartment in currents else part
             cells[name], value = cell.law.step(ops, cells[name], currents, params)
             sent[name].append(value)
@@ -113,11 +118,11 @@ def plan(model: Model, names: Sequence[str]) -> fused.Plan:
     inputs = len(model.inputs)
     links = []
     for module in model.projections:
-        d = cast("Dense", module)
+        d = cast("Wire", module)
         target = place[d.target] - inputs
         compartment = units[target].kind.law.compartments.index(d.compartment)
         links.append(fused.Link(place[d.source], target, compartment, d.delay))
-    kinds = [p.dtype for p in order] + [cast("Dense", d).dtype for d in model.projections]
+    kinds = [p.dtype for p in order] + [cast("Wire", d).dtype for d in model.projections]
     dtype = torch.float64 if torch.float64 in kinds else torch.float32
     return fused.Plan([i.size for i in model.inputs], units, links, model.real, dtype)
 
@@ -145,7 +150,7 @@ def compiled(
     ]
     params = [[params[k] for k in plan.code(n).params] for n, (_, params) in enumerate(runs)]
     widths = [torch.as_tensor(ops.width, dtype=plan.dtype).reshape(-1) for ops, _ in runs]
-    weights = [cast("Dense", d).weight(model.real) for d in model.projections]
+    weights = [cast("Wire", d).weight(model.real) for d in model.projections]
     values, after = fused.run(plan, [inward(x[i.name]) for i in model.inputs], before, states, params, widths, weights)
     sent = {c.name: outward(values[n]) for n, c in enumerate(cells)}
     kept = {

@@ -13,7 +13,7 @@ import torch
 
 from apical.sw.arithmetic import IntegerOps
 from apical.sw.data import Flags
-from apical.sw.golden import split_input
+from apical.sw.golden import Synapses, split_input
 from apical.sw.network import IntArray, Network, NetworkError, Population
 
 RECEPTIVE, CONTEXT = "basal", "apical"
@@ -66,10 +66,10 @@ def currents(
     sent = {**split_input(network, x), **values}
     out = {c: np.zeros((*x.shape[:2], population.size), np.int64) for c in population.law.compartments}
     for q in network.incoming(population.name):
-        # float64 holds every sum exactly (golden has checked it) and, unlike integers, has a fast product
         events = sent[q.source][:, : x.shape[1] - q.delay] if q.delay else sent[q.source]
-        part = events.astype(np.float64) @ q.weights.T.astype(np.float64)
-        out[q.compartment][:, q.delay :] += part.astype(np.int64)
+        rows = torch.from_numpy(np.ascontiguousarray(events)).reshape(-1, events.shape[2])
+        part = Synapses(q, network.nodes[q.source].value_range)(rows).to(torch.int64).numpy()
+        out[q.compartment][:, q.delay :] += part.reshape(*events.shape[:2], -1)
     return out
 
 
@@ -85,7 +85,7 @@ def gates(network: Network, population: Population, x: np.ndarray, values: Mappi
             f"{where}: expected cells with an {CONTEXT} compartment and no state, got law {population.law.name}"
         )
     given = {c: torch.from_numpy(a) for c, a in currents(network, population, x, values).items()}
-    params = {k: torch.from_numpy(a.copy()) for k, a in population.params.items()}
+    params = {k: torch.from_numpy(population.spread(a).copy()) for k, a in population.params.items()}
     none = {k: torch.zeros_like(a) if k.endswith(CONTEXT) else a for k, a in params.items()}  # its bias is context too
     ops = IntegerOps()
     _, value = population.law.step(ops, {}, given, params)

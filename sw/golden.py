@@ -2,7 +2,7 @@
 
 Sums are matrix products: of 8-bit integers with 32-bit sums where weights and events fit and the machine's kernel is
 exact (tested once), else of floats, exact because every partial sum is bounded below 2^24 (float32) or 2^53
-(float64). Laws run in int32 or int64, as the width analysis proves sufficient.
+(float64); those of maps are convolutions of floats (`apical.sw.convolution`), by the same bounds. Laws run in int32 or int64, as the width analysis proves sufficient.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from apical.sw.arithmetic import IntegerOps
-from apical.sw.network import IntArray, Network, NetworkError, Population
+from apical.sw.convolution import convolve
+from apical.sw.network import IntArray, Network, NetworkError, Population, Projection
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
-Synapses = tuple[str, str, int, Tensor]  # source, compartment, delay, weights [sources, targets]
 SUMS_HELD = 1 << 22  # neurons x ticks x samples whose sums are held at a time, at most (if one tick is less)
 
 
@@ -33,8 +33,8 @@ class Trace:
     :param values: per population, [samples, ticks, neurons], any integer type: what each neuron sent (0: nothing).
     :param states: per population and state, [samples, ticks, neurons], after each tick; empty unless asked for.
     :param outputs: per output population, the same array as it left the chip (for golden: equal to `values`).
-    :param counters: ``population NAME: events``, ``population NAME: updates``, ``projection NAME: events``; totals
-        of the run.
+    :param counters: ``population NAME: events``, ``population NAME: updates``, ``projection NAME: events`` and,
+        of conv and pool, ``projection NAME: positions``; totals of the run.
     :param cycles: clock cycles of the whole run; None for golden.
     :param engine: what produced it.
     """
@@ -125,6 +125,11 @@ def _product_type(weights: IntArray, value_range: tuple[int, int], magnitude: in
     small = max(extremes) <= 127 and min(extremes) >= -128 and magnitude < 1 << 31
     if weights.shape[1] >= 16 and small and _bytes_are_exact():
         return torch.int8
+    return _float_type(magnitude)
+
+
+def _float_type(magnitude: int) -> torch.dtype | None:
+    """Smallest float type that holds every sum; None where there is none."""
     if magnitude < 1 << 24:
         return torch.float32
     return torch.float64 if magnitude < 1 << 53 else None
@@ -136,6 +141,32 @@ def _product(y: Tensor, weights: Tensor) -> Tensor:
     return torch._int_mm(y.contiguous(), weights) if weights.dtype == torch.int8 else y @ weights
 
 
+class Synapses:
+    """A projection's sums, exact: call it with events [rows, sources] for the sums [rows, targets].
+
+    :raises NetworkError: sums beyond float64's exact range.
+    """
+
+    def __init__(self, projection: Projection, value_range: tuple[int, int]) -> None:
+        self.source, self.compartment, self.delay = projection.source, projection.compartment, projection.delay
+        self.geometry = projection.geometry
+        magnitude = projection.sum_interval(value_range).magnitude
+        kernel = projection.kernel
+        if self.geometry is None:
+            kind = _product_type(kernel, value_range, magnitude)
+        else:
+            kind = _float_type(magnitude)
+        if kind is None:
+            raise NetworkError(f"projection {projection.name!r}: sums reach {magnitude}, beyond float64's exact 2^53")
+        weights = torch.from_numpy(kernel.copy()).to(kind)
+        self.weights = weights.T if self.geometry is None else weights
+
+    def __call__(self, y: Tensor) -> Tensor:
+        if self.geometry is None:
+            return _product(y, self.weights)
+        return convolve(y.to(self.weights.dtype), self.weights, self.geometry)
+
+
 class _Cell:
     """One population's law, ready to run on tensors."""
 
@@ -143,24 +174,17 @@ class _Cell:
         wide = network.ranges[population.name].magnitude >= 1 << 31
         self.dtype = torch.int64 if wide else torch.int32
         self.ops, self.population = IntegerOps(self.dtype), population
-        self.params = {k: torch.from_numpy(a.copy()).to(self.dtype) for k, a in population.params.items()}
-        self.weights: list[Synapses] = []
-        for p in network.incoming(population.name):
-            magnitude = p.sum_interval(network.nodes[p.source].value_range).magnitude
-            kind = _product_type(p.weights, network.nodes[p.source].value_range, magnitude)
-            if kind is None:
-                raise NetworkError(f"projection {p.name!r}: sums reach {magnitude}, beyond float64's exact 2^53")
-            weights = torch.from_numpy(p.weights.copy()).to(kind).T
-            self.weights.append((p.source, p.compartment, p.delay, weights))
+        self.params = {k: self._tensor(a) for k, a in population.params.items()}
+        self.synapses = [Synapses(p, network.nodes[p.source].value_range) for p in network.incoming(population.name)]
+
+    def _tensor(self, array: IntArray) -> Tensor:
+        return torch.from_numpy(self.population.spread(array).copy()).to(self.dtype)
 
     def ops_step(self, state: dict[str, Tensor], currents: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         return self.population.law.step(self.ops, state, currents, self.params)
 
     def start(self, samples: int) -> dict[str, Tensor]:
-        return {
-            k: torch.from_numpy(a.copy()).to(self.dtype).expand(samples, self.population.size)
-            for k, a in self.population.initial.items()
-        }
+        return {k: self._tensor(a).expand(samples, self.population.size) for k, a in self.population.initial.items()}
 
 
 def _loops(network: Network) -> list[list[str]]:
@@ -202,7 +226,7 @@ class Machine:
         self._groups = [[_Cell(network, by_name[name]) for name in names] for names in _loops(network)]
         self._cells = [cell for group in self._groups for cell in group]
         self._depth = {n: max((q.delay for q in network.outgoing(n)), default=0) for n in network.nodes}
-        self.counters = {f"projection {q.name}: events": 0 for q in network.projections}
+        self.counters = {name: 0 for q in network.projections for name in q.counter_names}
         for p in network.populations:
             self.counters |= {f"population {p.name}: events": 0, f"population {p.name}: updates": 0}
         self.start(1)
@@ -253,9 +277,9 @@ class Machine:
                 for cell, (known, own) in zip(group, ahead, strict=True):
                     name = cell.population.name
                     currents = {k: v[:, t] for k, v in known.items()}
-                    for source, compartment, delay, weights in own:
-                        part = _product(sent[source][:, self._depth[source] + t - delay], weights).to(cell.dtype)
-                        currents[compartment] = currents[compartment] + part if compartment in currents else part
+                    for q in own:
+                        part = q(sent[q.source][:, self._depth[q.source] + t - q.delay]).to(cell.dtype)
+                        currents[q.compartment] = currents[q.compartment] + part if q.compartment in currents else part
                     self.state[name], value = cell.ops_step(self.state[name], currents)
                     sent[name][:, self._depth[name] + t] = value
                     for k, array in history.get(name, {}).items():
@@ -268,14 +292,14 @@ class Machine:
         """Compartment sums [samples, ticks, neurons] of the sources in `sent`, and the projections from others."""
         sums: dict[str, Tensor] = {}
         own = []
-        for source, compartment, delay, weights in cell.weights:
-            if source not in sent:
-                own.append((source, compartment, delay, weights))
+        for q in cell.synapses:
+            if q.source not in sent:
+                own.append(q)
                 continue
-            start = self._depth[source] - delay
-            y = sent[source][:, start : start + ticks]
-            part = _product(y.reshape(-1, y.shape[2]), weights).to(cell.dtype).reshape(*y.shape[:2], -1)
-            sums[compartment] = sums[compartment] + part if compartment in sums else part
+            start = self._depth[q.source] - q.delay
+            y = sent[q.source][:, start : start + ticks]
+            part = q(y.reshape(-1, y.shape[2])).to(cell.dtype).reshape(*y.shape[:2], -1)
+            sums[q.compartment] = sums[q.compartment] + part if q.compartment in sums else part
         return sums, own
 
     def _count(self, sent: Mapping[str, Tensor], ticks: int) -> None:
@@ -283,6 +307,10 @@ class Machine:
             start = self._depth[q.source] - q.delay
             delivered = sent[q.source][:, start : start + ticks]
             self.counters[f"projection {q.name}: events"] += int(delivered.count_nonzero())
+            if q.geometry is not None:
+                by_source = delivered.count_nonzero((0, 1)).numpy()
+                reached = int(by_source @ q.fan_out) // q.geometry.group_channels
+                self.counters[f"projection {q.name}: positions"] += reached
         for p in self.network.populations:
             y = sent[p.name][:, self._depth[p.name] :]
             self.counters[f"population {p.name}: events"] += int(y.count_nonzero())

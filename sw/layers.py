@@ -11,153 +11,106 @@ its threshold of 1.0 is the integer `scale`), and a source's `unit` (event value
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from apical.sw import execution, fused
 from apical.sw import network as graph
-from apical.sw.arithmetic import TrainingOps, nearest_straight_through, round_straight_through
+from apical.sw.arithmetic import round_straight_through
+from apical.sw.cells import Input, Population, integers
 from apical.sw.execution import State
-from apical.sw.laws import Format, Law, Parameter
-from apical.sw.network import IntArray, Network, NetworkError
+from apical.sw.laws import Format
+from apical.sw.network import Network, NetworkError
 from apical.sw.ranges import Interval, analyse
-from apical.sw.surrogate import Surrogate, triangle
+
+__all__ = ["Dense", "Input", "Model", "Node", "Population", "Wire"]
 
 FLOAT32_EXACT, FLOAT64_EXACT = 1 << 24, 1 << 53
 EDGE = 0.499  # latent weights may lie this far beyond the outermost integer, to which they round
 
-
-def _integers(x: Tensor) -> IntArray:
-    """A float tensor that holds integers, as an array."""
-    array: IntArray = x.detach().cpu().to(torch.int64).numpy()
-    return array
+Node = Input | Population
 
 
-class Input:
-    """A source of events from outside.
+class Wire(nn.Module):
+    """A projection that trains: integer weights of `bits` bits behind real latent ones.
 
-    :param size: channels.
-    :param format: of an event's value; 1 bit unsigned for spikes.
-    :param unit: event value that means 1.0; default: the largest that the format holds.
-    """
+    weight (integer) = round(clip(latent x target scale / source unit / gain of the target's law)).
 
-    def __init__(self, name: str, size: int, format: Format | None = None, unit: float | None = None) -> None:
-        self.node = graph.Input(name, size, format or Format(1, signed=False))
-        self.name, self.size = name, size
-        self.unit = float(self.node.value_range[1]) if unit is None else unit
-
-
-class Population(nn.Module):
-    """`size` neurons of any registered law; its parameters train as their `Parameter` spec says.
-
-    Current parameters are stored in real units (integer = round(real x scale)), fractions as the logit of a number
-    in [0, 1]; both are clipped to the spec's bounds. Integer parameters are fixed.
-
-    :param scale: integer steps per real unit of current.
-    :param unit: sent value that means 1.0; default: the law's largest value.
-    :param start: real value of a parameter before training, in place of the law's: a number or [size] numbers.
-    :param shared: parameters that all neurons share; the others are one per neuron.
-    :param fixed: parameters that don't train.
-    :param initial: start states (integers), shapes (1,) or (size,); absent ones are 0.
-    :param surrogate: derivative that stands in for a compare's.
-    :param width: the surrogate's unit relative to the threshold (to `scale` where the law has no threshold).
-    :param attach: gradients pass through the reset (and the adaptation) that a spike causes; else it is detached.
+    :param shape: of the weights.
+    :param fan_in: terms of a target's sum.
+    :param std: of the normal latent start weights; default 1/sqrt(fan in).
     """
 
     def __init__(
         self,
-        name: str,
-        size: int,
-        law: Law,
+        source: Node,
+        target: Population,
+        shape: Sequence[int],
+        fan_in: int,
         *,
-        scale: float = 64.0,
-        unit: float | None = None,
-        start: Mapping[str, float | Sequence[float]] | None = None,
-        shared: Collection[str] = (),
-        fixed: Collection[str] = (),
-        initial: Mapping[str, IntArray] | None = None,
-        surrogate: Surrogate = triangle,
-        width: float = 1.0,
-        attach: bool = False,
+        bits: int = 8,
+        ternary: bool = False,
+        compartment: str = "basal",
+        delay: int = 0,
+        std: float | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.size, self.law, self.scale = name, size, law, float(scale)
-        self.surrogate, self.width, self.initial, self.attach = surrogate, width, dict(initial or {}), attach
-        self.unit = float(max(abs(v) for v in law.value_range())) if unit is None else unit
-        where = f"population {name!r}"
-        if not self.scale > 0 or not self.unit > 0:
-            raise ValueError(f"{where}: expected a positive scale and unit, got {self.scale} and {self.unit}")
-        self.specs = law.parameters()
-        for what, names in (("start", start or {}), ("shared", shared), ("fixed", fixed)):
-            if unknown := sorted(set(names) - set(self.specs)):
-                raise ValueError(f"{where}: {what}: no parameter {unknown[0]!r}; has {sorted(self.specs)}")
-        self.latent = nn.ParameterDict()
-        for key, spec in self.specs.items():
-            values = np.asarray((start or {}).get(key, spec.initial), np.float64)
-            count = 1 if key in shared else size
-            if values.shape not in ((), (count,)):
-                raise ValueError(f"{where}: start of {key!r}: expected one or {count} numbers, got {values.shape}")
-            latents = [self._to_latent(spec, float(v)) for v in np.broadcast_to(values, (count,))]
-            latent = torch.tensor(latents, dtype=torch.float32)
-            self.latent[key] = nn.Parameter(latent, requires_grad=key not in fixed and spec.unit != "integer")
+        self.name = name or f"{source.name} to {target.name}{'' if compartment == 'basal' else ' ' + compartment}"
+        if not 2 <= bits <= 16 or (ternary and bits != 2):
+            expected = "2 bits (ternary)" if ternary else "2 to 16 bits"
+            raise ValueError(f"projection {self.name!r}: expected {expected}, got {bits}")
+        self.source, self.target, self.compartment = source.name, target.name, compartment
+        self.bits, self.delay, self.fan_in = bits, delay, fan_in
+        self.low, self.high = (-1, 1) if ternary else Format(bits).bounds
+        self.factor = target.scale / source.unit / target.law.gain
+        std = 1 / math.sqrt(fan_in) if std is None else std
+        self.latent = nn.Parameter(torch.randn(*shape) * std)
         self.dtype, self.real = torch.float32, False
 
-    @staticmethod
-    def _to_latent(spec: Parameter, value: float) -> float:
-        if spec.unit != "fraction":
-            return value
-        edge = 2.0 ** -(spec.fraction_bits + 2)  # rounds to exactly 0 or 1
-        inside = min(max(value, edge), 1 - edge)
-        return math.log(inside / (1 - inside))
+    @property
+    def fan_out(self) -> int | Tensor:
+        """Targets that an event reaches: a number, or one for each source."""
+        raise NotImplementedError
 
-    def parameter(self, key: str, real: bool = False) -> Tensor:
-        """One parameter as integers in floats (not rounded where `real`), shape (1,) or (size,)."""
-        spec, latent = self.specs[key], self.latent[key].to(self.dtype)
-        if spec.unit == "fraction":
-            latent = torch.sigmoid(latent) * float(1 << spec.fraction_bits)
-        elif spec.unit == "current":
-            latent = latent * self.scale
-        latent = latent.clamp(spec.low, spec.high)
+    def sums(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Sums [..., targets] for events [..., sources] and weights from `weight`, all of `dtype`."""
+        raise NotImplementedError
+
+    def export(self) -> graph.Projection:
+        """The immutable projection."""
+        raise NotImplementedError
+
+    def weight(self, real: bool = False) -> Tensor:
+        """Integer weights in floats (neither rounded nor clipped where `real`)."""
         if real:
-            return cast(Tensor, latent)
-        levels = spec.levels
-        return round_straight_through(latent) if levels is None else nearest_straight_through(latent, levels)
+            return self.latent * self.factor
+        scaled = (self.latent * self.factor).clamp(self.low - EDGE, self.high + EDGE)
+        return round_straight_through(scaled).to(self.dtype)
 
-    def start(self, samples: int) -> dict[str, Tensor]:
-        """States before the first tick, each [samples, size]."""
-        device = next(iter(self.latent.values())).device if self.latent else None
-        out = {}
-        for key in self.law.states():
-            first = torch.as_tensor(np.asarray(self.initial.get(key, np.zeros(1))), device=device)
-            out[key] = first.to(self.dtype).expand(samples, self.size)
-        return out
+    def bounds(self, value_range: tuple[int, int]) -> Interval:
+        """Bounds of a target's sum whatever the weights become."""
+        magnitude = self.fan_in * max(abs(self.low), self.high) * max(abs(v) for v in value_range)
+        return Interval(-magnitude, magnitude)
 
-    def integrated(self) -> tuple[TrainingOps, dict[str, Tensor]]:
-        """Operations and integer parameters for the steps of one forward pass."""
-        params = {key: self.parameter(key, self.real) for key in self.specs}
-        width: Tensor | float = self.width * self.scale
-        if "threshold" in params:
-            width = self.width * params["threshold"].detach().clamp(min=1)
-        return TrainingOps(width, self.surrogate, self.attach, self.real), params
+    def forward(self, values: Tensor) -> Tensor:
+        """Sums for events [..., sources]: [..., targets]."""
+        return self.sums(values.to(self.dtype), self.weight(self.real))
 
-    def export(self) -> graph.Population:
-        """The immutable population."""
-        with torch.no_grad():
-            params = {key: _integers(self.parameter(key)) for key in self.specs}
-        return graph.Population(self.name, self.size, self.law, params, self.initial)
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Pull latent weights back into the range of the integers (the float twin's are free)."""
+        if self.real:
+            return
+        # A little inside the clip, where gradients still reach them.
+        self.latent.clamp_((self.low - 0.98 * EDGE) / self.factor, (self.high + 0.98 * EDGE) / self.factor)
 
 
-Node = Input | Population
-
-
-class Dense(nn.Module):
-    """All-to-all projection with integer weights of `bits` bits, trained through real latent weights.
-
-    weight (integer) = round(clip(latent x target scale / source unit / gain of the target's law)).
+class Dense(Wire):
+    """All-to-all projection, weights [targets, sources]; from a map it is torch's flatten and linear.
 
     :param bits: 2 to 8 (up to 16 works); 2 with `ternary` gives the weights -1, 0, 1.
     :param compartment: of the target's law.
@@ -177,47 +130,19 @@ class Dense(nn.Module):
         std: float | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__()
-        self.name = name or f"{source.name} to {target.name}{'' if compartment == 'basal' else ' ' + compartment}"
-        if not 2 <= bits <= 16 or (ternary and bits != 2):
-            expected = "2 bits (ternary)" if ternary else "2 to 16 bits"
-            raise ValueError(f"projection {self.name!r}: expected {expected}, got {bits}")
-        self.source, self.target, self.compartment = source.name, target.name, compartment
-        self.bits, self.delay = bits, delay
-        self.low, self.high = (-1, 1) if ternary else Format(bits).bounds
-        self.factor = target.scale / source.unit / target.law.gain
-        std = 1 / math.sqrt(source.size) if std is None else std
-        self.latent = nn.Parameter(torch.randn(target.size, source.size) * std)
-        self.dtype, self.real = torch.float32, False
+        more = {"bits": bits, "ternary": ternary, "compartment": compartment, "delay": delay, "std": std, "name": name}
+        super().__init__(source, target, (target.size, source.size), source.size, **more)  # type: ignore[arg-type]
 
-    def weight(self, real: bool = False) -> Tensor:
-        """Integer weights in floats (neither rounded nor clipped where `real`), [targets, sources]."""
-        if real:
-            return self.latent * self.factor
-        scaled = (self.latent * self.factor).clamp(self.low - EDGE, self.high + EDGE)
-        return round_straight_through(scaled).to(self.dtype)
+    @property
+    def fan_out(self) -> int:
+        return self.latent.shape[0]
 
-    def bounds(self, value_range: tuple[int, int]) -> Interval:
-        """Bounds of a target's sum whatever the weights become."""
-        magnitude = self.latent.shape[1] * max(abs(self.low), self.high) * max(abs(v) for v in value_range)
-        return Interval(-magnitude, magnitude)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Sums for events [..., sources]: [..., targets]."""
-        return nn.functional.linear(values.to(self.dtype), self.weight(self.real))
-
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Pull latent weights back into the range of the integers (the float twin's are free)."""
-        if self.real:
-            return
-        # A little inside the clip, where gradients still reach them.
-        self.latent.clamp_((self.low - 0.98 * EDGE) / self.factor, (self.high + 0.98 * EDGE) / self.factor)
+    def sums(self, values: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.linear(values, weight)
 
     def export(self) -> graph.Projection:
-        """The immutable projection."""
         with torch.no_grad():
-            weights = _integers(self.weight())
+            weights = integers(self.weight())
         return graph.Projection(
             self.name, self.source, self.target, weights, self.compartment, self.bits, self.delay, "dense"
         )
@@ -242,7 +167,7 @@ class Model(nn.Module):
         self,
         inputs: Sequence[Input],
         populations: Sequence[Population],
-        projections: Sequence[Dense],
+        projections: Sequence[Wire],
         *,
         outputs: Sequence[str] | None = None,
         decoder: str | None = None,
@@ -280,7 +205,7 @@ class Model(nn.Module):
         return Network(
             tuple(i.node for i in self.inputs),
             tuple(cast(Population, p).export() for p in self.populations),
-            tuple(cast(Dense, p).export() for p in self.projections),
+            tuple(cast(Wire, p).export() for p in self.projections),
             self.outputs,
             self.decoder,
             self.encoding,
@@ -318,7 +243,7 @@ class Model(nn.Module):
             raise ValueError(f"input x: expected shape [batch, ticks, {size}], got {list(x.shape)}")
         parts = torch.split(x, [i.size for i in self.inputs], dim=2)
         named = {i.name: part for i, part in zip(self.inputs, parts, strict=True)}
-        if not fused.available(x.device):
+        if not fused.available(x.device) or not all(isinstance(d, Dense) for d in self.projections):
             return execution.eager(self, named, state)
         if self._plan is None:
             self._plan = execution.plan(self, self._order)
@@ -345,7 +270,7 @@ class Model(nn.Module):
     def clamp_(self) -> None:
         """Pull latent weights back into the range of their integers (after an optimizer's step)."""
         for d in self.projections:
-            cast(Dense, d).clamp_()
+            cast(Wire, d).clamp_()
 
 
 def _groups(network: Network) -> list[tuple[tuple[str, ...], bool]]:

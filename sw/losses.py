@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from apical.sw.layers import Dense, Model
+from apical.sw.layers import Model, Wire
 
 
 def cross_entropy(scores: Tensor, labels: Tensor, weight: Tensor | None, smoothing: float = 0.0) -> Tensor:
@@ -30,13 +30,14 @@ def _mean(each: Tensor, weight: Tensor | None) -> Tensor:
     return each.mean() if weight is None else (each * weight.flatten()).sum() / weight.sum().clamp(min=1)
 
 
-def fan_out(model: Model) -> dict[str, int]:
-    """Synapses that an event of each population reaches; populations that reach none are left out."""
-    out: dict[str, int] = {}
+def fan_out(model: Model) -> dict[str, int | Tensor]:
+    """Synapses that an event of each population reaches, a number or one for each neuron; populations that reach none
+    are left out."""
+    out: dict[str, int | Tensor] = {}
     for module in model.projections:
-        d = cast(Dense, module)
+        d = cast(Wire, module)
         if d.source in model.cells:
-            out[d.source] = out.get(d.source, 0) + model.cells[d.target].size
+            out[d.source] = out.get(d.source, 0) + d.fan_out
     return out
 
 
@@ -54,5 +55,7 @@ def transmissions(model: Model, values: Mapping[str, Tensor]) -> Tensor:
         size = values[name].abs()
         found = size.detach()
         half = found.sum() / (found > 0).sum().clamp(min=1) / 2
-        total = total + reached * (size / half.clamp(min=1e-9)).tanh().sum(-1).mean()
+        active = (size / half.clamp(min=1e-9)).tanh()
+        counted = reached * active.sum(-1) if isinstance(reached, int) else (active * reached).sum(-1)
+        total = total + counted.mean()
     return cast(Tensor, total * 1e-5)

@@ -10,56 +10,46 @@ The integer semantics of a network are in docs/reference/semantics.md; the short
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from apical.sw.geometry import GeometryError, Shape, check_shape
 from apical.sw.laws import Format, Law
+from apical.sw.projection import PATTERNS, IntArray, NetworkError, Projection, check_name, integers
 from apical.sw.ranges import Interval, LawRanges, analyse
 
-IntArray = npt.NDArray[np.int64]
-PATTERNS = ("dense",)
+__all__ = ["DECODERS", "PATTERNS", "Input", "IntArray", "Network", "NetworkError", "Node", "Population", "Projection"]
+
 DECODERS = ("sum", "last", "rate", "tick")
 
 
-class NetworkError(ValueError):
-    """A network that breaks a rule; the message names the population or projection."""
-
-
-def _check_name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not 1 <= len(name) <= 100:
-        raise NetworkError(f"{what}: expected a name of 1 to 100 characters, got {name!r}")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
-        raise NetworkError(f"{what}: expected a name without control characters, got {name!r}")
-
-
-def _integers(array: object, where: str) -> IntArray:
-    """Read-only int64 copy of an integer array."""
-    a = np.asarray(array)
-    if a.dtype.kind not in "iu":
-        raise NetworkError(f"{where}: expected integers, got {a.dtype}")
-    out = a.astype(np.int64)
-    out.setflags(write=False)
-    return out
+def _shape(shape: Shape | None, size: int, where: str) -> Shape | None:
+    try:
+        return None if shape is None else check_shape(shape, size, where)
+    except GeometryError as error:
+        raise NetworkError(str(error)) from None
 
 
 @dataclass(frozen=True)
 class Input:
-    """A source of events from outside: `size` channels whose values fit `format`."""
+    """A source of events from outside: `size` channels whose values fit `format`.
+
+    :param shape: (channels, height, width) where it is a map, in that order of indices.
+    """
 
     name: str
     size: int
     format: Format = field(default_factory=lambda: Format(1, signed=False))
+    shape: Shape | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "input")
+        check_name(self.name, "input")
         if not 1 <= self.size <= 1 << 20:
             raise NetworkError(f"input {self.name!r}: expected 1 to {1 << 20} channels, got {self.size}")
+        object.__setattr__(self, "shape", _shape(self.shape, self.size, f"input {self.name!r}"))
 
     @property
     def value_range(self) -> tuple[int, int]:
@@ -71,8 +61,10 @@ class Input:
 class Population:
     """`size` neurons of one law.
 
-    :param params: integer arrays, of shape (1,) where shared or (size,) per neuron; all of the law's parameters.
+    :param params: integer arrays, of shape (1,) where shared, (size,) per neuron or, of a map, (channels,) per channel;
+        all of the law's parameters.
     :param initial: start states by name, same shapes; absent ones are 0.
+    :param shape: (channels, height, width) where it is a map, in that order of indices.
     """
 
     name: str
@@ -80,12 +72,14 @@ class Population:
     law: Law
     params: Mapping[str, IntArray]
     initial: Mapping[str, IntArray] = field(default_factory=dict)
+    shape: Shape | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "population")
+        check_name(self.name, "population")
         where = f"population {self.name!r}"
         if not 1 <= self.size <= 1 << 20:
             raise NetworkError(f"{where}: expected 1 to {1 << 20} neurons, got {self.size}")
+        object.__setattr__(self, "shape", _shape(self.shape, self.size, where))
         specs = self.law.parameters()
         if set(self.params) != set(specs):
             raise NetworkError(f"{where}: expected parameters {sorted(specs)}, got {sorted(self.params)}")
@@ -109,9 +103,10 @@ class Population:
         out = {}
         for name, array in arrays.items():
             where = f"population {self.name!r}, {what} {name!r}"
-            a = _integers(array, where)
-            if a.shape not in ((1,), (self.size,)):
-                raise NetworkError(f"{where}: expected shape (1,) or ({self.size},), got {a.shape}")
+            a = integers(array, where)
+            shapes = [(1,), *([] if self.shape is None else [self.shape[:1]]), (self.size,)]
+            if a.shape not in shapes:
+                raise NetworkError(f"{where}: expected shape {' or '.join(map(str, shapes))}, got {a.shape}")
             low, high = bounds[name]
             if a.min() < low or a.max() > high:
                 bad = int(a.min()) if a.min() < low else int(a.max())
@@ -119,59 +114,16 @@ class Population:
             out[name] = a
         return out
 
+    def spread(self, array: IntArray) -> IntArray:
+        """A parameter or start state as one number per neuron, [size], or (1,) where they share it."""
+        if self.shape is None or len(array) in (1, self.size):
+            return array
+        return np.repeat(array, self.size // self.shape[0])
+
     @property
     def value_range(self) -> tuple[int, int]:
         """Smallest and largest event value; 0 is not sent."""
         return self.law.value_range()
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Weighted connections from `source` to one compartment of `target`.
-
-    :param weights: integers of `weight_bits` bits, shape (target size, source size).
-    :param delay: ticks; 0 for feed-forward, at least 1 for recurrence and feedback.
-    """
-
-    name: str
-    source: str
-    target: str
-    weights: IntArray
-    compartment: str = "basal"
-    weight_bits: int = 8
-    delay: int = 0
-    pattern: Literal["dense"] = "dense"
-
-    def __post_init__(self) -> None:
-        _check_name(self.name, "projection")
-        where = f"projection {self.name!r}"
-        if self.pattern not in PATTERNS:
-            raise NetworkError(f"{where}: expected a pattern of {PATTERNS}, got {self.pattern!r}")
-        if not 2 <= self.weight_bits <= 16:
-            raise NetworkError(f"{where}: expected 2 to 16 weight bits, got {self.weight_bits}")
-        if not 0 <= self.delay <= 1024:
-            raise NetworkError(f"{where}: expected a delay of 0 to 1024 ticks, got {self.delay}")
-        weights = _integers(self.weights, f"{where}, weights")
-        low, high = Format(self.weight_bits).bounds
-        if weights.ndim != 2 or 0 in weights.shape:
-            raise NetworkError(f"{where}: expected weights of shape (targets, sources), got {weights.shape}")
-        if weights.min() < low or weights.max() > high:
-            row, column = np.argwhere((weights < low) | (weights > high))[0]
-            raise NetworkError(
-                f"{where}: expected weights of {self.weight_bits} bits, {low} to {high}, got "
-                f"{weights[row, column]} at target {row}, source {column}"
-            )
-        object.__setattr__(self, "weights", weights)
-
-    def sum_interval(self, value_range: tuple[int, int]) -> Interval:
-        """Bounds of any target's sum in any tick, from the actual weights; holds for every partial sum too."""
-        low, high = value_range
-        positive = np.maximum(self.weights, 0).sum(axis=1)
-        negative = np.minimum(self.weights, 0).sum(axis=1)
-        return Interval(
-            int((negative * max(high, 0) + positive * min(low, 0)).min()),
-            int((positive * max(high, 0) + negative * min(low, 0)).max()),
-        )
 
 
 Node = Input | Population
@@ -197,7 +149,7 @@ class Network:
     name: str = "network"
 
     def __post_init__(self) -> None:
-        _check_name(self.name, "network")
+        check_name(self.name, "network")
         for what, given in (("inputs", self.inputs), ("populations", self.populations), ("outputs", self.outputs)):
             if not given:
                 raise NetworkError(f"network {self.name!r}: expected at least one of {what}, got none")
@@ -239,9 +191,15 @@ class Network:
             raise NetworkError(
                 f"{where}: law {target.law.name} has compartments {target.law.compartments}, got {p.compartment!r}"
             )
-        expected = (target.size, self.nodes[p.source].size)
-        if p.weights.shape != expected:
-            raise NetworkError(f"{where}: expected weights of shape {expected}, got {p.weights.shape}")
+        source = self.nodes[p.source]
+        if p.geometry is None:
+            if p.weights.shape != (target.size, source.size):
+                expected = (target.size, source.size)
+                raise NetworkError(f"{where}: expected weights of shape {expected}, got {p.weights.shape}")
+            return
+        for node, shape in ((source, p.geometry.source), (target, p.geometry.target)):
+            if node.shape != shape:
+                raise NetworkError(f"{where}: expected {node.name!r} of shape {shape}, got {node.shape}")
 
     @cached_property
     def nodes(self) -> dict[str, Node]:

@@ -87,6 +87,8 @@ def by_formula(
             kind = cell
         sources = []
         for q in network.incoming(p.name):
+            if q.geometry is not None:
+                raise ValueError(f"projection {q.name!r}: the papers' formula is for dense layers, it is {q.pattern}")
             if network.nodes[q.source].value_range != (0, 1):
                 raise ValueError(f"projection {q.name!r}: the papers' formula is for spikes, {q.source!r} is graded")
             sources.append((network.nodes[q.source].size, active[q.source]))

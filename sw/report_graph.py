@@ -100,7 +100,7 @@ def _edge(p: Projection, source: Box, target: Box, span: int, below: float) -> E
         y0, y1 = source.y + BOX_HEIGHT, target.y + BOX_HEIGHT
         path = f"M{x0} {y0} C{x0} {below} {x1} {below} {x1} {y1}"
         at = ((x0 + x1) / 2, (y0 + y1) / 8 + 0.75 * below)
-    first = f"{p.weights.size:,} × {p.weight_bits}-bit"
+    first = f"{p.weights.size:,} × {p.weight_bits}-bit" if p.weights.size else "windows, no"
     second = p.compartment + (f", delay {p.delay}" if p.delay else "")
     full = f"{p.name}: {p.source} to {p.target}, {p.pattern}, {first} weights, {second}"
     return Edge(path, at[0], (at[1] + rows[0], at[1] + rows[1]), (first, second), p.delay > 0, p.compartment, full)

@@ -185,7 +185,9 @@ def membranes(population: Population, state: str, golden: Trace, rtl: Trace, sam
     g = golden.states[population.name][state][sample, :TICKS_SHOWN]
     r = rtl.states[population.name][state][sample, :TICKS_SHOWN]
     busiest = _busiest(golden.values[population.name][sample], 6)
-    return _small_multiples(busiest, g, r, f"state {plain(state)}", population.params.get("threshold"))
+    found = population.params.get("threshold")
+    threshold = None if found is None else population.spread(found)
+    return _small_multiples(busiest, g, r, f"state {plain(state)}", threshold)
 
 
 def activity(shares: Mapping[str, float]) -> go.Figure:
