@@ -77,7 +77,7 @@ def _parameter(rng: random.Random, numbers: np.random.Generator, spec: Parameter
 
 
 def _population(rng: random.Random, numbers: np.random.Generator, name: str) -> Population:
-    known = sorted(n for n, cls in LAWS.items() if cls.__module__ == "apical.sw.laws")
+    known = sorted(n for n, cls in LAWS.items() if cls.__module__.startswith("apical.sw.laws"))
     law, size = random_law(rng, rng.choice(known)), rng.randint(1, 10)
     params = {k: _parameter(rng, numbers, spec, size) for k, spec in law.parameters().items()}
     initial = {}

@@ -89,6 +89,14 @@ def _full_scale(cell: RealPopulation, wires: list[RealProjection]) -> RealArray:
     return np.asarray(out if cell.spikes else np.full(cell.size, out.min()))
 
 
+def _sent_format(real: RealNetwork, name: str) -> Format:
+    """Format of the events that a node sends."""
+    for node in real.inputs:
+        if node.name == name:
+            return node.format
+    return Format(real.population(name).law.value_range()[1].bit_length(), signed=False)
+
+
 def _with_offset(cell: RealPopulation, offset: RealArray) -> RealPopulation:
     """A scaled population whose biases are moved by `offset` steps."""
     return replace(cell, params={**cell.params, "bias": cell.params["bias"] + offset})
@@ -126,7 +134,7 @@ class _Chosen:
 def _candidates(
     real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
 ) -> _Candidates:
-    wires, inputs = real.incoming(cell.name), {i.name: i for i in real.inputs}
+    wires = real.incoming(cell.name)
     most, full = _largest_scale(cell, reached), _full_scale(cell, wires)
     if not cell.spikes:
         most = np.full(cell.size, most.min())
@@ -146,9 +154,7 @@ def _candidates(
     many = _with_offset(many.scaled(flat), offsets.reshape(-1))
     wide = [replace(p, source=p.name, weights=repeat(p.weights) * flat[:, None]) for p in wires]
     many, wide = _rounded(cell, many, wide, [sent[p.source] for p in wires], wanted)
-    sources = tuple(
-        Input(p.name, p.weights.shape[1], inputs[p.source].format if p.source in inputs else FLAG) for p in wires
-    )
+    sources = tuple(Input(p.name, p.weights.shape[1], _sent_format(real, p.source)) for p in wires)
     return _Candidates(scales, offsets, RealNetwork(sources, (many,), tuple(wide), (cell.name,)))
 
 
@@ -165,8 +171,7 @@ def _rounded(
     """
     delays = [p.delay for p in wide for _ in range(p.weights.shape[1])]
     own = wanted if cell.spikes and "threshold" in cell.params else None
-    decay = cell.params.get("decay", np.zeros(cell.size))
-    second = moments(decay, np.concatenate(events, axis=2), delays, own, cell.law.gain)
+    second = moments(cell, np.concatenate(events, axis=2), delays, own)
     specs = cell.law.parameters()
     names = ["bias"] if own is None else ["threshold", "bias"]
     parts = [p.weights for p in wide]

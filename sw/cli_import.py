@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apical.sw import cli_common as common
+from apical.sw import cli_import_nir
 from apical.sw.cli_common import CliError, JsonOption, Reply, SeedOption
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from apical.sw.real_network import RealNetwork
     from apical.sw.srnn_import import Layout, State
 
-SOURCES = ("srnn",)
+SOURCES = ("srnn", *cli_import_nir.SOURCES)
 SEQUENCES = {"ecg": "ecg-qtdb:sample-train"}  # what a layout calibrates on unless told: shipped
 TUNE_RATE = 5e-5
 
@@ -30,40 +31,67 @@ def add(app: typer.Typer) -> None:
 
 
 def bring(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The float network: a state dict .pth, or .npz.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
-    source: Annotated[str, typer.Option("--source", help=f"Whose format: {', '.join(SOURCES)}.")] = "srnn",
-    layout: Annotated[str | None, typer.Option("--layout", help="Naming of the layers; default: what fits.")] = None,
-    b0: Annotated[float | None, typer.Option("--b0", help="Threshold at rest, a constant of the script.")] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="Strength of adaptation, a constant too.")] = None,
-    bits: Annotated[int, typer.Option("--bits", min=2, max=16, help="Bits of a weight.")] = 8,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A NIR graph .nir; srnn: a state dict .pth, or .npz.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The bundle to write.")] = None,
+    source: Annotated[str, typer.Option("--source", help=f"Who wrote it: {', '.join(SOURCES)}.")] = "srnn",
+    dt: Annotated[
+        float | None, typer.Option("--dt", help="NIR: seconds of a tick; default: what the source usually writes.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="[NODE.]FIELD=VALUE", help="NIR: a field of the source profile or of a node."),
+    ] = None,
+    decoder: Annotated[
+        str, typer.Option("--decoder", help=f"NIR: how a class is read: {', '.join(cli_import_nir.DECODERS)}.")
+    ] = "sum",
+    layout: Annotated[
+        str | None, typer.Option("--layout", help="srnn: naming of the layers; default: what fits.")
+    ] = None,
+    b0: Annotated[float | None, typer.Option("--b0", help="srnn: threshold at rest, a constant of the script.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="srnn: strength of adaptation, a constant too.")] = None,
+    bits: Annotated[int, typer.Option("--weight-bits", "--bits", min=2, max=16, help="Bits of a weight.")] = 8,
     decay_bits: Annotated[int, typer.Option("--decay-bits", min=1, max=16, help="Fraction bits of decays.")] = 12,
     state_bits: Annotated[int, typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane.")] = 20,
     gain_bits: Annotated[
         int, typer.Option("--gain-bits", min=0, max=8, help="A weight counts 2^this steps of the membrane.")
     ] = 4,
-    clamp: Annotated[bool, typer.Option("--clamp", help="Take a decay of 1 where tau is below 0.")] = False,
+    count_bits: Annotated[
+        int | None, typer.Option("--count-bits", min=1, max=8, help="NIR: bits of graded spikes; default: as the data.")
+    ] = None,
+    clamp: Annotated[bool, typer.Option("--clamp", help="srnn: take a decay of 1 where tau is below 0.")] = False,
     calibrate: Annotated[
-        str | None, typer.Option("--calibrate", metavar="DATA", help="Training data, NAME[:SPLIT] or FILE.npz.")
+        str | None,
+        typer.Option("--calibrate", metavar="DATA", help="Data to choose scales on, FILE.npz; srnn: or NAME[:SPLIT]."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Sequences of it to calibrate on.")] = 40,
-    tune: Annotated[int, typer.Option("--tune", min=0, help="Epochs of training under the integer rule.")] = 0,
+    tune: Annotated[int, typer.Option("--tune", min=0, help="srnn: epochs of training under the integer rule.")] = 0,
     check: Annotated[
-        str | None, typer.Option("--check", metavar="DATA", help="Compare float and integer accuracy on these data.")
+        str | None,
+        typer.Option("--check", metavar="DATA", help="NIR: FILE.npz of the source's trace; srnn: labelled data."),
     ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a float network: choose every neuron's scale on training data, round, and write the bundle.
+    """Import a float network: choose every neuron's scale on data, round, and write the bundle.
 
-    With --check it says what each rounding costs, and the accuracy of the float network (by its authors' equations)
-    beside that of the golden model.
+    With --check it compares: the float network, computed as its source computes it, with the source's own spikes,
+    values or classes (NIR) or with labels (srnn); then the golden model; and says what each rounding costs.
     """
+    if source not in SOURCES:
+        raise CliError(f"--source: expected one of {', '.join(SOURCES)}, got {source!r}")
+    if source != "srnn":
+        from apical.sw.nir_import import Formats
+
+        data, trace = (None if given is None else Path(given) for given in (calibrate, check))
+        wide = Formats(bits, decay_bits, state_bits, gain_bits, count_bits)
+        order = cli_import_nir.Order(file, output, source, dt, sets or (), data, trace, decoder, samples, wide)
+        cli_import_nir.answer(order, as_json)
+        return
+    if output is None:
+        raise CliError("-o: expected a bundle to write, got none")
     from apical.sw import bundle, srnn_import
     from apical.sw import calibrate as scaling
 
-    if source not in SOURCES:
-        raise CliError(f"--source: expected one of {', '.join(SOURCES)}, got {source!r}")
     if layout is not None and layout not in srnn_import.LAYOUTS:
         raise CliError(f"--layout: expected one of {', '.join(srnn_import.LAYOUTS)}, got {layout!r}")
     with Reply(as_json) as reply:

@@ -91,7 +91,7 @@ def laws_page() -> str:
     """Reference of every law that ships and of the operations they are written in."""
     from apical.sw.laws import LAWS
 
-    own = [LAWS[name]() for name in sorted(LAWS) if LAWS[name].__module__ == "apical.sw.laws"]
+    own = [LAWS[name]() for name in sorted(LAWS) if LAWS[name].__module__.startswith("apical.sw.laws")]
     return "\n\n".join([NOTE + LAWS_HEAD, _operations(), *(_law(law) for law in own)]) + "\n"
 
 
@@ -111,7 +111,14 @@ def cli_page() -> str:
     return "\n\n".join([NOTE + CLI_HEAD, f"```text\n{help_of()}\n```", *pages]) + "\n"
 
 
-PAGES = {"laws.md": laws_page, "cli.md": cli_page}
+def nir_page() -> str:
+    """What the import of NIR graphs supports."""
+    from apical.sw import nir_support
+
+    return f"{NOTE}{nir_support.page()}\n"
+
+
+PAGES = {"laws.md": laws_page, "cli.md": cli_page, "nir-support.md": nir_page}
 
 
 def main() -> None:

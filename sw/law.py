@@ -60,22 +60,23 @@ class Parameter:
         return (*(one - (1 << n) for n in reversed(range(self.fraction_bits + 1))), one)
 
 
-ADDED = {
-    "leak": "multiply",
-    "modulation": "mcc",
-}  # options younger than the first bundles: left out at this default, so identities stay
-
-
 class Law:
     """Base of all laws. Subclasses are frozen dataclasses decorated with `register`."""
 
     name: ClassVar[str]
     compartments: ClassVar[tuple[str, ...]] = ("basal",)
+    # Options younger than the first bundles: left out of a bundle at this default, so that identities stay.
+    added: ClassVar[Mapping[str, Any]] = {"leak": "multiply", "modulation": "mcc"}
 
     @property
     def gain(self) -> int:
         """By what `step` multiplies its currents: training divides the weights' scale by it."""
         return 1
+
+    @property
+    def counts(self) -> bool:
+        """True where it sends a number of spikes, so that every neuron may have a scale of its own."""
+        return self.value_range() == (0, 1)
 
     def states(self) -> dict[str, Format]:
         """Stored state variables and their formats; empty for a stateless law."""
@@ -96,9 +97,9 @@ class Law:
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:
-        """The law's fields, as a bundle stores them; `ADDED` ones only where they differ from their default."""
+        """The law's fields, as a bundle stores them; `added` ones only where they differ from their default."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in given.items() if ADDED.get(name) != value}
+        return {name: value for name, value in given.items() if name not in self.added or self.added[name] != value}
 
     def __post_init__(self) -> None:
         """Check each option's type and, for literals, its value; subclasses check ranges by `_between`."""

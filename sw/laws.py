@@ -1,5 +1,7 @@
 """The neuron laws that come with apical: each written once, in the integer operations of `apical.sw.arithmetic`.
 
+Here: read-outs, rectified, two-point and adaptive cells; those that integrate and fire are in `apical.sw.laws_lif`.
+
 What a law is, and the names re-exported here, are in `apical.sw.law`. To add one, see docs/how-to/add-a-neuron.md.
 """
 
@@ -8,15 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from apical.sw.arithmetic import Ops, V
 from apical.sw.law import LAWS, Format, Law, Parameter, make_law, register
+from apical.sw.laws_lif import CubaLi, CubaLif, IntegrateFire, Leak, Lif, decay_parameter, leaked
 
 __all__ = [
     "LAWS",
     "AdaptiveLif",
+    "CubaLi",
+    "CubaLif",
     "Format",
+    "IntegrateFire",
     "Law",
     "LeakyIntegrator",
     "Lif",
@@ -27,77 +33,7 @@ __all__ = [
     "register",
 ]
 
-Leak = Literal["multiply", "shift"]
 Modulation = Literal["mcc", "tanh", "exp", "power", "linear"]
-
-
-def _decay(bits: int, leak: str, initial: float) -> Parameter:
-    return Parameter(0, 1 << bits, "fraction", initial, bits, leak == "shift")
-
-
-def _leaked(ops: Ops[V], leak: str, a: V, decay: V, bits: int) -> V:
-    """floor(a * decay / 2^bits), by a multiplication or by a shift and a subtraction."""
-    return ops.leak(a, decay, bits) if leak == "shift" else ops.shift(ops.mul(a, decay), bits)
-
-
-@register
-@dataclass(frozen=True)
-class Lif(Law):
-    r"""Leaky integrate-and-fire.
-
-    .. math::
-        a &= \lfloor d\,v_{t-1} / 2^F \rfloor + I_t + b \\
-        u &= \mathrm{clip}(a, -2^{B-1}, 2^{B-1}-1) \\
-        s_t &= [u > \theta] \text{ or } [u \ge \theta] \\
-        v_t &= u - \theta s_t \text{ (subtract), or } v_{reset} \text{ where } s_t = 1 \text{ (value)}
-
-    B = `state_bits`, F = `decay_bits`, d = decay in 0..2^F. Order in a tick: decay, integrate, saturate, compare,
-    reset. With ``leak="shift"`` 2^F - d is 0 or a power of two and the decay costs a shift and a subtraction. Source:
-    Gerstner et al., Neuronal Dynamics (2014), section 1.3, forward Euler.
-    """
-
-    name: ClassVar[str] = "lif"
-    reset: Literal["subtract", "value"] = "subtract"
-    compare: Literal["gt", "ge"] = "gt"
-    state_bits: int = 16
-    decay_bits: int = 8
-    leak: Leak = "multiply"
-
-    def check(self) -> None:
-        self._between("state_bits", 2, 32)
-        self._between("decay_bits", 1, 16)
-
-    def states(self) -> dict[str, Format]:
-        return {"v": Format(self.state_bits)}
-
-    def parameters(self) -> dict[str, Parameter]:
-        low, high = Format(self.state_bits).bounds
-        out = {
-            "decay": _decay(self.decay_bits, self.leak, 0.9),
-            "threshold": Parameter(0, high, "current", 1.0),
-            "bias": Parameter(low, high, "current", 0.0),
-        }
-        if self.reset == "value":
-            out["v_reset"] = Parameter(low, high, "current", 0.0)
-        return out
-
-    def value_range(self) -> tuple[int, int]:
-        return 0, 1
-
-    def step(
-        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
-    ) -> tuple[dict[str, V], V]:
-        low, high = Format(self.state_bits).bounds
-        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        u = ops.clip(ops.add(ops.add(leaked, params["bias"]), currents["basal"]), low, high)
-        threshold = params["threshold"]
-        spike = ops.gt(u, threshold) if self.compare == "gt" else ops.ge(u, threshold)
-        if self.reset == "subtract":
-            # The clip never acts here (u > threshold >= 0 where it is subtracted); it states the format.
-            after = ops.clip(ops.sub(u, threshold), low, high)
-        else:
-            after = params["v_reset"]
-        return {"v": ops.select(spike, after, u)}, spike
 
 
 @register
@@ -106,19 +42,27 @@ class LeakyIntegrator(Law):
     r"""Leaky integrator, the usual read-out: never spikes, sends its membrane as a graded event.
 
     .. math::
-        v_t = \mathrm{clip}(\lfloor d\,v_{t-1} / 2^F \rfloor + I_t + b,\ -2^{B-1},\ 2^{B-1}-1), \qquad
+        v_t = \mathrm{clip}(\lfloor d\,v_{t-1} / 2^F \rfloor + 2^G I_t + b,\ -2^{B-1},\ 2^{B-1}-1), \qquad
         y_t = \lfloor v_t / 2^S \rfloor
 
-    B = `state_bits`, F = `decay_bits`, S = `shift`. With ``leak="shift"`` 2^F - d is 0 or a power of two.
+    B = `state_bits`, F = `decay_bits`, G = `gain_bits`, S = `shift`. With ``leak="shift"`` 2^F - d is 0 or a power of
+    two.
     """
 
     name: ClassVar[str] = "leaky_integrator"
+    added: ClassVar[Mapping[str, Any]] = {"leak": "multiply", "gain_bits": 0}
     state_bits: int = 20
     decay_bits: int = 8
     shift: int = 0
     leak: Leak = "multiply"
+    gain_bits: int = 0
+
+    @property
+    def gain(self) -> int:
+        return 1 << self.gain_bits
 
     def check(self) -> None:
+        self._between("gain_bits", 0, 16)
         self._between("state_bits", 2, 32)
         self._between("decay_bits", 1, 16)
         self._between("shift", 0, self.state_bits - 1)
@@ -128,7 +72,10 @@ class LeakyIntegrator(Law):
 
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(self.state_bits).bounds
-        return {"decay": _decay(self.decay_bits, self.leak, 0.95), "bias": Parameter(low, high, "current", 0.0)}
+        return {
+            "decay": decay_parameter(self.decay_bits, self.leak, 0.95),
+            "bias": Parameter(low, high, "current", 0.0),
+        }
 
     def value_range(self) -> tuple[int, int]:
         low, high = Format(self.state_bits).bounds
@@ -137,8 +84,9 @@ class LeakyIntegrator(Law):
     def step(
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
-        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        v = ops.add(ops.add(leaked, params["bias"]), currents["basal"])
+        decayed = leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
+        current = ops.mul(currents["basal"], self.gain) if self.gain_bits else currents["basal"]
+        v = ops.add(ops.add(decayed, params["bias"]), current)
         v = ops.clip(v, *Format(self.state_bits).bounds)
         return {"v": v}, ops.shift(v, self.shift)
 
@@ -298,8 +246,8 @@ class AdaptiveLif(Law):
     def parameters(self) -> dict[str, Parameter]:
         low, high = Format(self.state_bits).bounds
         return {
-            "decay": _decay(self.decay_bits, self.leak, 0.9),
-            "adaptation_decay": _decay(self.decay_bits, self.leak, 0.98),
+            "decay": decay_parameter(self.decay_bits, self.leak, 0.9),
+            "adaptation_decay": decay_parameter(self.decay_bits, self.leak, 0.98),
             "threshold": Parameter(0, high, "current", 1.0),
             "adaptation": Parameter(0, high, "current", 0.036),
             "bias": Parameter(low, high, "current", 0.0),
@@ -313,11 +261,11 @@ class AdaptiveLif(Law):
         self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
     ) -> tuple[dict[str, V], V]:
         low, high = Format(self.state_bits).bounds
-        relaxed = _leaked(ops, self.leak, state["a"], params["adaptation_decay"], self.decay_bits)
+        relaxed = leaked(ops, self.leak, state["a"], params["adaptation_decay"], self.decay_bits)
         a = ops.clip(ops.add(relaxed, ops.select(state["s"], params["adaptation"], 0)), 0, high)
         threshold = ops.add(params["threshold"], a)
-        leaked = _leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
-        ready = ops.sub(ops.add(leaked, params["bias"]), ops.select(state["s"], threshold, 0))
+        decayed = leaked(ops, self.leak, state["v"], params["decay"], self.decay_bits)
+        ready = ops.sub(ops.add(decayed, params["bias"]), ops.select(state["s"], threshold, 0))
         current = ops.mul(currents["basal"], self.gain) if self.gain_bits else currents["basal"]
         v = ops.clip(ops.add(ready, current), low, high)
         spike = ops.gt(v, threshold)

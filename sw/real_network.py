@@ -50,8 +50,8 @@ class RealPopulation:
 
     @property
     def spikes(self) -> bool:
-        """True where what it sends is 0 or 1, so that each neuron may have a scale of its own."""
-        return self.law.value_range() == (0, 1)
+        """True where it sends numbers of spikes, so that each neuron may have a scale of its own."""
+        return self.law.counts
 
     def scaled(self, scale: RealArray) -> RealPopulation:
         """Currents and states times `scale` (shape (size,))."""

@@ -14,24 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from apical.sw.real_network import RealArray
+from apical.sw.real_network import RealPopulation
 
 DAMPING = 0.01  # added to the moments' diagonal, relative to its mean: signals that hardly occur decide nothing
 
 
 @torch.no_grad()
-def moments(
-    decay: RealArray, events: np.ndarray, delays: Sequence[int], own: np.ndarray | None, gain: int = 1
-) -> Tensor:
+def moments(cell: RealPopulation, events: np.ndarray, delays: Sequence[int], own: np.ndarray | None) -> Tensor:
     """Second moments of what a neuron's factors are multiplied by, [neurons, factors, factors].
 
     The factors are the threshold (where `own` is given), a weight per channel, and the bias.
 
-    :param decay: of each neuron, [neurons].
+    :param cell: whose decays, reset and gain count.
     :param events: [samples, ticks, channels].
     :param delays: of each channel, in ticks.
     :param own: spikes of the neurons, [samples, ticks, neurons].
-    :param gain: by what the law multiplies its currents.
     """
     samples, ticks, channels = events.shape
     first = 0 if own is None else 1
@@ -40,17 +37,31 @@ def moments(
     for delay in sorted(set(delays)):
         columns = [c for c, d in enumerate(delays) if d == delay]
         signals[:, delay:, columns] = torch.from_numpy(events[:, : max(ticks - delay, 0), columns]).double()
-    signals[..., :-1] *= gain
+    signals[..., :-1] *= cell.law.gain
+    integrates = cell.law.name == "if"
+    decay = cell.params.get("decay", np.ones(cell.size) if integrates else np.zeros(cell.size))
     alpha = torch.from_numpy(decay)[:, None]
-    filtered = torch.zeros(samples, len(decay), first + channels + 1, dtype=torch.float64)
-    out = torch.zeros(len(decay), filtered.shape[2], filtered.shape[2], dtype=torch.float64)
+    synapse = torch.from_numpy(cell.params["current_decay"])[:, None] if "current_decay" in cell.params else None
+    filtered = torch.zeros(samples, cell.size, first + channels + 1, dtype=torch.float64)
+    current = torch.zeros(samples, cell.size, channels + 1, dtype=torch.float64)
+    out = torch.zeros(cell.size, filtered.shape[2], filtered.shape[2], dtype=torch.float64)
+    reset = getattr(cell.law, "reset", "subtract_late")  # an adaptive cell's is late
     for t in range(ticks):
+        spikes = None if own is None or not t else torch.from_numpy(own[:, t - 1]).double()
+        if spikes is not None and reset in ("value", "zero_late"):
+            filtered *= (spikes == 0)[..., None]  # the membrane begins anew
+        if spikes is not None and reset in ("subtract", "subtract_twice"):
+            filtered[..., 0] -= spikes
         filtered *= alpha
-        filtered[..., first:] += signals[:, t, None]
+        if spikes is not None and reset == "subtract_late":
+            filtered[..., 0] -= spikes
+        if synapse is None:
+            filtered[..., first:] += signals[:, t, None]
+        else:
+            current = current * synapse + signals[:, t, None]
+            filtered[..., first:] += current
         seen = filtered
         if own is not None:
-            if t:
-                filtered[..., 0] -= torch.from_numpy(own[:, t - 1]).double()
             seen = filtered.clone()
             seen[..., 0] -= 1  # the membrane is compared with the threshold itself
         by_neuron = seen.transpose(0, 1)

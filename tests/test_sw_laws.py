@@ -181,7 +181,7 @@ def test_a_second_law_of_one_name_is_refused() -> None:
     class Other(Law):
         name: ClassVar[str] = "lif"
 
-    with pytest.raises(ValueError, match=r"^law 'lif' is registered already by apical.sw.laws.Lif$"):
+    with pytest.raises(ValueError, match=r"^law 'lif' is registered already by apical.sw.laws_lif.Lif$"):
         register(Other)
 
 
@@ -191,7 +191,7 @@ def test_a_second_law_of_one_name_is_refused() -> None:
         (Relu, {"value_bits": 0}, "law relu: option value_bits: expected 1 to 16, got 0"),
         (TwoPoint, {"fraction_bits": 11}, "law two_point: option fraction_bits: expected 2 to 10, got 11"),
         (LeakyIntegrator, {"shift": 20}, "law leaky_integrator: option shift: expected 0 to 19, got 20"),
-        (Lif, {"reset": "zero"}, r"law lif: option reset: expected one of \('subtract', 'value'\), got 'zero'"),
+        (Lif, {"reset": "zero"}, r"law lif: option reset: expected one of \('subtract', 'value', .*, got 'zero'"),
     ],
 )
 def test_a_bad_option_is_named(law: type[Law], options: dict[str, Any], message: str) -> None:

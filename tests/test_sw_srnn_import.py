@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from apical.sw import bundle, calibrate, datasets, fused, golden, srnn_import
-from apical.sw.laws import LeakyIntegrator, TwoPoint
+from apical.sw.laws import AdaptiveLif, LeakyIntegrator, TwoPoint
 from apical.sw.network import Input
 from apical.sw.real_network import RealNetwork, RealPopulation, RealProjection
 from apical.sw.rounding import compensated, moments
@@ -276,7 +276,7 @@ def test_the_command_imports_and_compares(apical: Callable[..., Any], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--source", "tea"], "--source: expected one of srnn, got 'tea'"),
+        (["--source", "tea"], "--source: expected one of srnn, nir, snntorch, norse, sinabs, rockpool, spikingjelly, got 'tea'"),
         (["--layout", "tea"], "--layout: expected one of ecg, shd, smnist, got 'tea'"),
         (["--layout", "shd"], "expected array 'i_2_h1.weight', got"),
         (["--calibrate", "mnist:sample"], "--calibrate mnist:sample: expected 4 channels, got shape [500, 28, 28]"),
@@ -314,10 +314,16 @@ def test_import_loses_at_most_half_a_point_of_141_sequences(apical: Callable[...
     assert answer["loss_points"] <= 0.5
 
 
+def adaptive(decay: float) -> RealPopulation:
+    """One adaptive cell of this leak."""
+    params = {k: np.zeros(1) for k in AdaptiveLif().parameters()}
+    return RealPopulation("cell", 1, AdaptiveLif(), {**params, "decay": np.array([decay])})
+
+
 def test_rounding_takes_errors_back() -> None:
     """Two sources that always fire together: what one weight loses the other gains."""
     events = np.repeat(spikes(4, 50, 1), 2, axis=2)
-    second = moments(np.array([0.9]), events, [0, 0], None)
+    second = moments(adaptive(0.9), events, [0, 0], None)
     factors = torch.tensor([[[1.4, 1.4, 0.0]]], dtype=torch.float64)
     ends = torch.full((3,), 127.0)
     assert compensated(factors, -ends, ends, second)[0, 0].tolist() == [1, 2, 0]
@@ -325,7 +331,7 @@ def test_rounding_takes_errors_back() -> None:
 
 def test_rounding_clips_and_passes_on_what_is_cut() -> None:
     events = np.repeat(spikes(4, 50, 1), 2, axis=2)
-    second = moments(np.array([0.9]), events, [0, 0], None)
+    second = moments(adaptive(0.9), events, [0, 0], None)
     factors = torch.tensor([[[5.0, 1.0, 0.0]]], dtype=torch.float64)
     ends = torch.full((3,), 3.0)
     assert compensated(factors, -ends, ends, second)[0, 0].tolist() == [3, 3, 0]
@@ -335,5 +341,5 @@ def test_moments_are_those_of_low_passed_delayed_events() -> None:
     events, own = np.array([[[1], [0], [0]]]), np.array([[[0], [1], [0]]])
     # threshold: -own of the last tick, low-passed, -1: -1, -1, -2; weight, delay 1: 0, 1, 1/2; bias: 1, 3/2, 7/4
     signals = np.array([[-1, -1, -2], [0, 1, 0.5], [1, 1.5, 1.75]])
-    found = moments(np.array([0.5]), events, [1], own)[0].numpy()
+    found = moments(adaptive(0.5), events, [1], own)[0].numpy()
     assert np.allclose(found, signals @ signals.T / 3)
