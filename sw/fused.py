@@ -122,6 +122,25 @@ def _machine() -> str:
     return platform.machine() + hashlib.sha256(text.encode()).hexdigest()
 
 
+def load(kind: str, text: str) -> ctypes.CDLL:
+    """Compile C++ for this machine, or take what the cache has of it.
+
+    :param kind: what it is; names its folder in the cache.
+    :raises FusedError: it doesn't compile.
+    """
+
+    def make(folder: Path) -> None:
+        (folder / "step.cpp").write_text(text)
+        done = subprocess.run(
+            [str(compiler()), *FLAGS, "step.cpp", "-o", "keep/step.so"], cwd=folder, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise FusedError(f"compiled {kind}: g++ failed: {done.stderr[:2000]}")
+
+    folder = made(kind, (text, " ".join(FLAGS), _machine()), make)
+    return ctypes.CDLL(str(folder / "step.so"))
+
+
 @cache
 def _library(kinds: tuple[Kind, ...], real: bool, dtype: torch.dtype) -> tuple[ctypes.CDLL, tuple[LawCode, ...]]:
     laws = tuple(emit(k.law, n, k.surrogate, real, k.attach) for n, k in enumerate(kinds))
@@ -130,16 +149,7 @@ def _library(kinds: tuple[Kind, ...], real: bool, dtype: torch.dtype) -> tuple[c
         real="float" if dtype == torch.float32 else "double", span=SPAN, steps=STEPS, laws=[law.source for law in laws]
     )
 
-    def make(folder: Path) -> None:
-        (folder / "step.cpp").write_text(text)
-        done = subprocess.run(
-            [str(compiler()), *FLAGS, "step.cpp", "-o", "keep/step.so"], cwd=folder, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise FusedError(f"compiled training step: g++ failed: {done.stderr[:2000]}")
-
-    folder = made("training-step", (text, " ".join(FLAGS), _machine()), make)
-    return ctypes.CDLL(str(folder / "step.so")), laws
+    return load("training-step", text), laws
 
 
 def packed(weight: Tensor) -> Tensor:
