@@ -56,6 +56,8 @@ def transmissions(model: Model, values: Mapping[str, Tensor]) -> Tensor:
         found = size.detach()
         half = found.sum() / (found > 0).sum().clamp(min=1) / 2
         active = (size / half.clamp(min=1e-9)).tanh()
-        counted = reached * active.sum(-1) if isinstance(reached, int) else (active * reached).sum(-1)
-        total = total + counted.mean()
+        if isinstance(reached, int):
+            total = total + reached * active.sum(-1).mean()
+        else:
+            total = total + (active * reached).sum(-1).mean()
     return cast(Tensor, total * 1e-5)
