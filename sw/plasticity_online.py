@@ -30,6 +30,10 @@ REALS: dict[torch.dtype, tuple[str, Any, Any]] = {
 }
 
 
+class DivergedError(ArithmeticError):
+    """Learning whose outputs run away."""
+
+
 @cache
 def _compiled(dtype: torch.dtype) -> tuple[ctypes.CDLL, type[ctypes.Structure]]:
     """The kernel, and the structure that it reads."""
@@ -55,7 +59,9 @@ def _compiled(dtype: torch.dtype) -> tuple[ctypes.CDLL, type[ctypes.Structure]]:
         ]
 
     environment = Environment(loader=PackageLoader("apical.sw", "."), undefined=StrictUndefined, autoescape=False)
-    return load("online-learning", environment.get_template("plasticity.cpp.j2").render(real=name)), Net
+    library = load("online-learning", environment.get_template("plasticity.cpp.j2").render(real=name))
+    library.learn.restype = ctypes.c_int64
+    return library, Net
 
 
 class Online:
@@ -129,6 +135,7 @@ class Online:
         :param images: [samples, inputs], pixels; the net sees them over 255.
         :param labels: [samples].
         :raises ValueError: arrays of another shape or type, an index or label out of range.
+        :raises DivergedError: the outputs are beyond 1e6; nothing was learned from that sample.
         """
         for what, array, kind, ndim in (
             ("images", images, np.uint8, 2), ("labels", labels, np.int64, 1), ("order", order, np.int64, 1),
@@ -142,13 +149,15 @@ class Online:
                 raise ValueError(
                     f"online learner: {what}: expected 0 to {size - 1}, got {values.min()} to {values.max()}"
                 )
-        self.library.learn(
+        done = self.library.learn(
             ctypes.byref(self.net),
             ctypes.c_void_p(images.ctypes.data),
             ctypes.c_void_p(labels.ctypes.data),
             ctypes.c_void_p(order.ctypes.data),
             ctypes.c_int64(len(order)),
         )
+        if done < len(order):
+            raise DivergedError(f"online learner: sample {self.samples}: expected outputs below 1e6; lower the rate")
 
     def scores(self, images: Bytes) -> Tensor:
         """What the outputs send, [samples, outputs]."""

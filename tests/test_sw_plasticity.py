@@ -12,7 +12,7 @@ from torch import nn
 
 from apical.sw import plasticity
 from apical.sw.plasticity import Plastic, Rule
-from apical.sw.plasticity_online import Online
+from apical.sw.plasticity_online import DivergedError, Online
 
 RULES = {
     "plain": Rule(),
@@ -210,3 +210,12 @@ def test_what_the_learner_cant_read_is_refused() -> None:
         online.learn(images, labels, np.arange(61))
     with pytest.raises(ValueError, match="images: expected 2 contiguous axes of uint8"):
         online.learn(images.astype(np.float32), labels, np.arange(3))
+
+
+@pytest.mark.parametrize("name", ["plain", "rule 1", "random", "all together"])
+def test_learning_that_runs_away_stops(name: str) -> None:
+    images, labels = digits()
+    online = Online(INPUTS, CELLS, OUTPUTS, RULES[name], 30.0)
+    with pytest.raises(DivergedError, match=r"^online learner: sample \d+: expected outputs below 1e6"):
+        for _ in range(200):
+            online.learn(images, labels, np.arange(SAMPLES))
