@@ -28,7 +28,7 @@ class Profile:
     """How a tool steps its neurons.
 
     :param dt: its usual tick, in the unit of the file's tau; None: must be given.
-    :param tau: unit of the file's time constants: ``seconds`` (that of dt), ``ticks``, or ``seconds_dt`` (seconds
+    :param tau_unit: unit of the file's time constants: ``seconds`` (that of dt), ``ticks``, or ``seconds_dt`` (seconds
         times dt, as Norse writes them).
     :param integrator: decay 1 - dt/tau, or e^(-dt/tau).
     :param synapse_gain: of the current into a synapse: ``ode`` (w_in (1 - alpha)) or ``w_in``.
@@ -44,7 +44,7 @@ class Profile:
 
     name: str
     dt: float | None = None
-    tau: Literal["seconds", "ticks", "seconds_dt"] = "seconds"
+    tau_unit: Literal["seconds", "ticks", "seconds_dt"] = "seconds"
     integrator: Literal["euler", "exponential"] = "euler"
     synapse_gain: Literal["ode", "w_in"] = "ode"
     membrane_gain: Literal["ode", "one", "decayed"] = "ode"
@@ -63,9 +63,9 @@ PROFILES = {
     for p in (
         Profile("nir", dtype="float64"),
         Profile("snntorch", dt=1e-4, reset="subtract", reset_delay=True),
-        Profile("norse", dt=1e-3, tau="seconds_dt", synapse_gain="w_in", if_gain="r", start="leak"),
+        Profile("norse", dt=1e-3, tau_unit="seconds_dt", synapse_gain="w_in", if_gain="r", start="leak"),
         Profile(
-            "sinabs", dt=1.0, tau="ticks", integrator="exponential", if_gain="r", compare="ge", spike="graded",
+            "sinabs", dt=1.0, tau_unit="ticks", integrator="exponential", if_gain="r", compare="ge", spike="graded",
             reset="subtract",
         ),
         Profile(
@@ -189,7 +189,7 @@ class _Maker:
     def ticks(self, key: str) -> RealArray:
         """A time constant in ticks."""
         tau, dt = self.values(key), self.dt
-        unit = {"seconds": dt, "ticks": 1.0, "seconds_dt": dt * dt}[self.profile.tau]
+        unit = {"seconds": dt, "ticks": 1.0, "seconds_dt": dt * dt}[self.profile.tau_unit]
         out = np.asarray(tau / unit)
         if (bad := np.flatnonzero(out == 0)).size:
             raise NirError(f"{self.where}, {key!r}: expected a time constant, got 0 of neuron {bad[0]}")
@@ -216,8 +216,8 @@ class _Maker:
             self.notes.append(f"{self.where}: {bad.size} of {key!r} are below 0: a learned decay above 1; taken as 1")
         if euler and (bad := np.flatnonzero(rate > 2)).size:
             hint = ""
-            if self.profile.tau == "seconds_dt":
-                hint = "; if the file's tau are in seconds: --set tau=seconds"
+            if self.profile.tau_unit == "seconds_dt":
+                hint = "; if the file's tau are in seconds: --set tau_unit=seconds"
             raise NirError(
                 f"{self.where}, {key!r}: dt/tau is {rate[bad[0]]:.4g} of neuron {bad[0]}: above 2 it diverges{hint}"
             )

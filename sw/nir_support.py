@@ -20,7 +20,7 @@ BECOMES = {
 }  # fmt: skip
 REFUSED = {
     "any other node type": "unknown meaning; the message lists what is known",
-    "dt/τ above 2 (Euler)": "the cell diverges; a smaller dt, or `--set tau=…` where the file has another unit",
+    "dt/τ above 2 (Euler)": "the cell diverges; a smaller dt, or `--set tau_unit=…` where the file has another unit",
     "dt/τ from 1 to 2, on the chip": "decay below 0: no law has it; the float twin computes it; a smaller dt",
     "thresholds below 0, on the chip": "no law has them; the float twin computes them",
     "graded spikes with a late reset": "no source has both",
@@ -33,7 +33,7 @@ REFUSED = {
 NOT_IN_FILE = {
     "snntorch": "reset mechanism and `reset_delay`; graded_spikes_factor, state_quant, inhibition, which the live "
     "importer refuses",
-    "norse": "v_reset; τ is written too small by a factor dt (before 1.0 in seconds: `--set tau=seconds`)",
+    "norse": "v_reset; τ is written too small by a factor dt (before 1.0 in seconds: `--set tau_unit=seconds`)",
     "sinabs": "`norm_input` (false: `--set membrane_gain=one`), spike_fn (`--set spike=single`), reset_fn, min_v_mem "
     "(`--set floor=-1`)",
     "rockpool": "the cells' bias (`--set NODE.bias=…`) and recurrent weights: use the live importer",
@@ -47,7 +47,8 @@ def page() -> str:
     out = [
         "# NIR: supported, and not", "",
         "What the words mean: [Networks of other tools](nir.md). A field of a profile is overridden by",
-        "`--set FIELD=VALUE`, for one node by `--set NODE.FIELD=VALUE`; so are the numbers " + ", ".join(f"`{n}`" for n in NUMBERS) + ";",
+        "`--set FIELD=VALUE`, for one node by `--set NODE.FIELD=VALUE`; so are the numbers",
+        ", ".join(f"`{n}`" for n in NUMBERS) + ";",
         "`--set NODE.read=membrane` reads an output's membrane in place of its spikes.", "",
         "## Source profiles", "",
     ]  # fmt: skip

@@ -242,7 +242,7 @@ class _Wires:
     def _delayed(self, node: Node, delay: int, before: tuple[Linear, ...]) -> list[tuple[int, tuple[Linear, ...]]]:
         shape = self.found[node.name][0]
         dt = self.profile.dt or 1.0
-        unit = {"seconds": dt, "ticks": 1.0, "seconds_dt": dt * dt}[self.profile.tau]
+        unit = {"seconds": dt, "ticks": 1.0, "seconds_dt": dt * dt}[self.profile.tau_unit]
         exact = np.asarray(node.array("delay"), np.float64) / unit
         ticks = np.rint(exact)
         if ticks.min() < 0 or ticks.max() > LIMIT_DELAY:
