@@ -6,7 +6,7 @@ from apical.sw import cli_common as common
 from apical.sw.cli_common import CliError
 from apical.sw.cooperative import transmissions
 
-BUNDLES = ("grid-mcc", "grid-point", "grid-point-sparse")
+BASE = "grid-point"  # of the savings
 TECHNOLOGIES = {"joules_per_transmission": "ultrascale-two-point", "joules_counted": "horowitz-45nm-sized"}
 LANES = (128, 8, 1)
 PEERS = {
@@ -53,13 +53,14 @@ def measure(name: str) -> dict[str, float | int | None]:
 def figures() -> dict[str, float | int | None]:
     """The study's figures, and of each bundle what the RTL's counters say; savings are over ``grid-point``."""
     from apical.sw import cooperative_study as study
+    from apical.sw.cooperative_recipes import SHIPPED
 
     out: dict[str, float | int | None] = dict(study.figures(study.stored()))
-    found = {name: measure(name) for name in BUNDLES}
+    found = {name: measure(name) for name in SHIPPED}
     for name, own in found.items():
         out |= {f"{name.replace('-', '_')}_{k}": v for k, v in own.items()}
-    base = found["grid-point"]
-    for name in BUNDLES[:1] + BUNDLES[2:]:
+    base = found[BASE]
+    for name in (n for n in SHIPPED if n != BASE):
         for kind in ("transmissions", "transmissions_with_input", *TECHNOLOGIES):
             saving = 1 - (found[name][kind] or 0) / (base[kind] or 1)
             out[f"{name.replace('-', '_')}_saving_{kind}"] = saving

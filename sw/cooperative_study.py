@@ -168,6 +168,7 @@ def _comparison(found: Mapping[str, Curve], prefix: str) -> dict[str, float | in
 
     ``saving``: fewer hidden transmissions at a net's quietest penalty that is no worse than the unpenalized point net
     (by validation); of ``point_sparse``: what the same rule gives the point net with a penalty of its own.
+    ``saving_no_worse_on_test``: the same where the test part itself says which penalty is no worse (so it flatters).
     ``ratio_dense``: beside the same point net sending every value, zeros too. ``ratio_to_point_sparse``: the penalized
     point net's transmissions over a two-point net's at the same test score, geometric mean along the curve.
     """
@@ -189,6 +190,8 @@ def _comparison(found: Mapping[str, Curve], prefix: str) -> dict[str, float | in
             own = mean(same, "test", "hidden")
             out |= {f"{name}_score": mean(same, "test"), f"{name}_transmissions": own, f"{name}_saving": 1 - own / sent}
             out |= {f"{name}_ratio": sent / own, f"{name}_ratio_dense": dense / own}
+        if quiet := [mean(c, "test", "hidden") for c in curve.values() if mean(c, "test") <= mean(bare, "test")]:
+            out[f"{name}_saving_no_worse_on_test"] = 1 - min(quiet) / sent
         if net != "point" and (ratios := at_same_score(curve, found["point"])):
             out[f"{name}_ratio_to_point_sparse"] = float(np.exp(np.mean(np.log(ratios))))
     return {f"{prefix}_{k}": v for k, v in out.items()}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apical.sw import datasets
 from apical.sw.augment import deform
+from apical.sw.cooperative_recipes import COOPERATIVE
 from apical.sw.datasets import Data
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu, TwoPoint
 from apical.sw.layers import Dense, Input, Model, Population
@@ -139,4 +140,5 @@ RECIPES: dict[str, Recipe] = {
         seen_twice,
     ),
     **RECURRENT,
+    **COOPERATIVE,
 }

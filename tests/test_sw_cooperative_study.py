@@ -33,6 +33,7 @@ def test_the_saving_is_at_the_quietest_penalty_that_is_no_worse() -> None:
     found = study.figures([*POINT, *TWO])
     assert found["grid_mcc_penalty"] == 1.0
     assert found["grid_mcc_saving"] == pytest.approx(0.6)
+    assert found["grid_mcc_saving_no_worse_on_test"] == pytest.approx(0.6)
     assert found["grid_mcc_ratio_dense"] == pytest.approx(25)
     assert found["grid_point_sparse_saving"] == pytest.approx(0)
     assert found["grid_mcc_ratio_to_point_sparse"] == pytest.approx(2.5)

@@ -53,9 +53,12 @@ PAIR = (("two_point", "mcc"), ("relu", "none"))
 NETS = (*PAIR, ("two_point", "linear"))
 RATES = {"two_point": (1e-3, 1.5e-3, 3e-3, 4.5e-3, 6e-3, 8e-3), "relu": (1.5e-3, 2.5e-3, 4e-3, 6e-3, 8e-3, 1.2e-2)}
 PLAIN, RECURRENT, ALL = ("distal",), ("proximal", "distal"), ("proximal", "distal", "universal")
-PENALTIES = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+PENALTIES = (0.0, 0.2, 0.5, 1.0, 1.5, 2.0, 4.0)
 SEARCHED = (0.0, 1.0)  # penalties whose learning rates are searched; the others take the rate of the nearest
-CLASSES = {"grid-words": (0.0, 3.0, 30.0, 100.0, 300.0), "av-mnist": (0.0, 3.0, 30.0, 100.0, 300.0)}  # their penalties
+CLASS_PENALTIES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+CLASSES = {"grid-words": (ALL, 60), "av-mnist": (PLAIN, 6)}  # contexts and epochs
+CLASS_RATES = (1.5e-3, 4e-3, 8e-3)
+CLASSED = {"words": "grid-words", "pairs": "av-mnist"}  # stages
 PAIRS = 20_000  # training samples of av-mnist that are used
 EPOCHS = recipes.TWO_POINT.epochs
 SIZE = {"layers": 2, "cells": 64}
@@ -224,7 +227,7 @@ def rate(runs: Sequence[study.Run], net: str, modulation: str, contexts: Sequenc
     """The best learning rate of a net by the validation score of seed 0, at the searched penalty nearest below."""
     like = {"data": "grid", "train": "noisy", **SIZE, "penalty": 0.0, **where}
     like |= {"net": net, "modulation": modulation, "contexts": list(contexts), "seed": 0}
-    like["penalty"] = max(p for p in SEARCHED if p <= like["penalty"])
+    like["penalty"] = max(p for p in SEARCHED if p <= like["penalty"]) if like["data"] == "grid" else 0.0
     fits = [r for r in runs if all(r[k] == v for k, v in like.items())]
     if not fits:
         raise SystemExit(f"grid: run the stage that searches the rates first; none of {like}")
@@ -233,19 +236,21 @@ def rate(runs: Sequence[study.Run], net: str, modulation: str, contexts: Sequenc
 
 def stage(name: str, seeds: int, workers: int) -> None:
     """Run one of the stages."""
-    several = [(n, s) for s in range(seeds) for n in (NETS if name == "curve" else PAIR)]
+    several = [(n, s) for s in range(seeds) for n in (NETS if name in ("curve", *CLASSED) else PAIR)]
     if name == "rates":
         nets = [(*n, ALL, p) for n in NETS for p in SEARCHED] + [(*n, PLAIN, 0.0) for n in NETS]
         rates = {(n, c): RATES[n][1:4] if c == PLAIN else RATES[n] for n in RATES for c in (PLAIN, ALL)}
         finish([job(n, m, c, r, penalty=p) for n, m, c, p in nets for r in rates[n, c]], workers)
-    elif name in ("words", "pairs"):
-        data, contexts, epochs = ("grid-words", ALL, 60) if name == "words" else ("av-mnist", PLAIN, 6)
-        finish([job(*n, contexts, r, data=data, epochs=epochs) for n in PAIR for r in (1.5e-3, 4e-3)], workers)
+    elif name in CLASSED:
+        data = CLASSED[name]
+        contexts, epochs = CLASSES[data]
+        finish([job(*n, contexts, r, data=data, epochs=epochs) for n in NETS for r in CLASS_RATES], workers)
         runs = stored()
-        best = {n: rate(runs, *n, contexts, data=data) for n in PAIR}
+        best = {n: rate(runs, *n, contexts, data=data) for n in NETS}
         same: Job = {"data": data, "epochs": epochs}
         finish(
-            [job(*n, contexts, best[n], **same, penalty=p, seed=s) for n, s in several for p in CLASSES[data]], workers
+            [job(*n, contexts, best[n], **same, penalty=p, seed=s) for n, s in several for p in CLASS_PENALTIES],
+            workers,
         )
     elif name == "proof":
         each(prove, [j for j in proofs(stored()) if "rtl" not in j], workers)
