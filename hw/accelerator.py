@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from apical.hw.conv_array import ConvArray
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Manifest, MonitorPort, StreamPort, event_lanes
 from apical.hw.events import EventLayout, Fork
@@ -63,6 +64,8 @@ def event_classes(network: Network, options: HardwareOptions, node: str) -> int:
     """Residue classes of a node's event stream: for inputs as few as leave each weight bank within `BANK_ROWS` rows,
     so that the lanes balance without more memory; for populations one per lane (the scanner's rule)."""
     lanes = event_lanes(network, options, node)
+    if network.nodes[node].shape is not None and node in {i.name for i in network.inputs}:
+        return 1  # a convolution takes a beat's events one after the other
     if node not in {i.name for i in network.inputs}:
         return lanes
     words = [-(-network.nodes[q.target].size // options.lanes[q.target].synapse) for q in network.outgoing(node)]
@@ -88,6 +91,7 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
                 node.value_range,
                 event_lanes(network, options, name),
                 event_classes(network, options, name),
+                node.shape,
             )
             for name, node in network.nodes.items()
         }
@@ -112,7 +116,7 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
         )
 
     def _counter_names(self) -> list[str]:
-        names = [f"projection {q.name}: events" for q in self.network.projections]
+        names = [name for q in self.network.projections for name in q.counter_names]
         for p in self.network.populations:
             names += [f"population {p.name}: events", f"population {p.name}: updates"]
         return names
@@ -160,8 +164,13 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
             unit = self.units[p.name]
             projections = self.network.incoming(p.name)
             increments: list[tuple[str, Value, int]] = [
-                (f"projection {q.name}: events", a.count, a.layout.lanes)
+                (f"projection {q.name}: events", a.count, 1 if isinstance(a, ConvArray) else a.layout.lanes)
                 for q, a in zip(projections, unit.arrays, strict=True)
+            ]
+            increments += [
+                (f"projection {q.name}: positions", a.positions, 1)
+                for q, a in zip(projections, unit.arrays, strict=True)
+                if isinstance(a, ConvArray)
             ]
             increments.append((f"population {p.name}: events", unit.queue.count, unit.lanes.event))
             increments.append((f"population {p.name}: updates", Mux(unit.tick, p.size, 0), p.size))
@@ -191,7 +200,15 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
         layout = self.accelerator.layouts[node]
         shape = layout.value_shape
         return StreamPort(
-            prefix, node, layout.sources, layout.lanes, layout.classes, layout.row_bits, shape.width, shape.signed
+            prefix,
+            node,
+            layout.sources,
+            layout.lanes,
+            layout.classes,
+            layout.row_bits,
+            shape.width,
+            shape.signed,
+            layout.shape,
         )
 
     def _monitor_port(self, i: int) -> MonitorPort:

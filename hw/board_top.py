@@ -36,6 +36,11 @@ class LinkedAccelerator(wiring.Component):  # type: ignore[misc]
     ) -> None:
         if max(len(network.inputs), len(network.outputs)) > 32:
             raise ValueError(f"serial protocol: expected at most 32 inputs and outputs, got {len(network.inputs)}")
+        for name in (*(i.name for i in network.inputs), *network.outputs):
+            if network.nodes[name].shape is not None:
+                raise ValueError(
+                    f"serial protocol: expected flat inputs and outputs, got a map, {name!r}; not done yet"
+                )
         self.network, self.divisor, self.buffer_bytes = network, divisor, buffer_bytes
         self.accelerator = Accelerator(network, options)
         super().__init__(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from apical.hw.events import index_of
+from apical.sw.geometry import IntArray, Shape
 from apical.sw.network import Input, Network
 
 
@@ -58,7 +60,8 @@ def lanes_of(network: Network, options: HardwareOptions) -> dict[str, int]:
 class StreamPort:
     """One event stream of the top level; ports are `prefix_valid`, `prefix_row0`, …
 
-    Lane e carries sources with index ≡ e modulo `classes`: index = row · classes + (e mod classes).
+    Lane e carries sources with index ≡ e modulo `classes`: index = row · classes + (e mod classes). Where there is a
+    `shape` the index is the coordinates {row, column, channel}, as `index_of` says for each neuron.
     """
 
     prefix: str
@@ -69,6 +72,12 @@ class StreamPort:
     row_bits: int
     value_bits: int
     signed: bool
+    shape: Shape | None = None
+
+    @property
+    def index_of(self) -> IntArray:
+        """Index in the stream of each neuron, [size]."""
+        return index_of(self.size, self.shape, self.classes)
 
     @property
     def has_value(self) -> bool:

@@ -3,18 +3,23 @@
 Rows without a value are dropped as they come (a tick's last row is kept: it carries the end-of-tick). A row that finds
 the queue empty and the scanner free goes past the queue. The scanner sends, each cycle, the lowest waiting neuron of
 every residue class modulo E. The producer must own credits: `room` says that a whole tick's rows fit; it lowers the
-credits with `reserve`. There is room for two ticks: one leaves while the next one's rows come.
+credits with `reserve`. There is room for two ticks: one leaves while the next one's rows come. A map's queue is a block
+RAM where it is deep; rows then don't go past it.
 """
 
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import shape_of
-from apical.hw.events import EventLayout
+from apical.hw.events import EventLayout, map_bits
 from apical.hw.neuron_array import NeuronArray
+from apical.sw.geometry import Shape
+
+DEEP = 256  # rows of a map's queue above which it is a block RAM
 
 
 class EventQueue(wiring.Component):  # type: ignore[misc]
@@ -29,6 +34,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         self.layout, self.rows, self.lanes = layout, neurons.rows, neurons.lanes
         self.value_shape = shape_of(neurons.value_interval)
         self.first_row = [int(row[0]) // layout.lanes for row in neurons.neuron_of]
+        self.order = neurons.order
         self.depth = 2 * self.rows
         super().__init__(
             {
@@ -47,7 +53,12 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
     @property
     def latency(self) -> int:
         """Cycles through an empty queue: graded values are compared with zero in one of their own."""
-        return 2 if self.layout.binary else 3
+        return (2 if self.layout.binary else 3) + 2 * self.deep
+
+    @property
+    def deep(self) -> bool:
+        """Is the queue a block RAM?"""
+        return self.layout.shape is not None and self.depth > DEEP
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -64,8 +75,11 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         # The row with its keep mask, and whether anything of it is to be sent.
         row, row_valid, wanted = Signal(entry, reset_less=True), Signal(), Signal()
         base = Signal(layout.row_bits, reset_less=True)
-        bases = Array(Const(max(b, 0), layout.row_bits) for b in self.first_row)
-        m.d.sync += base.eq(bases[self.ahead] if self.rows > 1 else bases[0])
+        if layout.shape is None:
+            bases = Array(Const(max(b, 0), layout.row_bits) for b in self.first_row)
+            m.d.sync += base.eq(bases[self.ahead] if self.rows > 1 else bases[0])
+        else:
+            m.d.comb += base.eq(self._coordinates(m, layout.shape))
         made = [row_valid.eq(self.push), row.keep.eq(Cat(v.any() for v in self.values)), row.base.eq(base)]
         made += [row.last.eq(self.last), row.final.eq(self.final)]
         if layout.binary:
@@ -74,6 +88,13 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
             m.d.sync += [*made, *(row.values[j].eq(self.values[j]) for j in range(n))]
         m.d.comb += wanted.eq(row_valid & (row.keep.any() | row.last))
 
+        if self.deep:
+            takes, pop = Signal(), Signal()
+            m.submodules.store = fifo = SyncFIFOBuffered(width=entry.size, depth=self.depth)
+            m.d.comb += [fifo.w_data.eq(row), fifo.w_en.eq(wanted), fifo.r_en.eq(takes), pop.eq(takes & fifo.r_rdy)]
+            self._credit(m, row_valid & ~wanted, pop)
+            self._scan(m, data.View(entry, fifo.r_data), pop, takes, entry)
+            return m
         width = entry.size
         size = 1 << max(1, (self.depth - 1).bit_length())
         store = memory.Memory(shape=unsigned(width), depth=size, init=[], attrs={"ram_style": "distributed"})
@@ -92,14 +113,40 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         ]
         m.d.sync += [tail.eq(tail + write.en), head.eq(head + pop)]
 
-        # Credits: rows that may still come. A row gives its credit back when it is dropped, goes past or is popped.
-        free = Signal(range(self.depth + 1), init=self.depth)
-        spared = Signal()
-        m.d.comb += [spared.eq(row_valid & (~wanted | past)), self.room.eq(free >= self.rows)]
-        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.rows, 0))
+        self._credit(m, row_valid & (~wanted | past), pop)
         front = data.View(entry, Mux(empty, row.as_value(), read.data))
         self._scan(m, front, pop | past, takes, entry)
         return m
+
+    def _credit(self, m: Module, unused: Value, pop: Value) -> None:
+        """Credits: rows that may still come. A row gives its credit back when it is dropped, goes past or is popped."""
+        free = Signal(range(self.depth + 1), init=self.depth)
+        spared = Signal()
+        m.d.comb += [spared.eq(unused), self.room.eq(free >= self.rows)]
+        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.rows, 0))
+
+    def _coordinates(self, m: Module, shape: Shape) -> Value:
+        """Base of the row that is pushed: through the columns and rows of one block of channels, then of the next."""
+        _, height, width = shape
+        lanes = self.order.lanes
+        channel_bits, column_bits, row_bits = map_bits(shape, self.layout.classes)
+        x, y = Signal(range(max(width, 2))), Signal(range(max(height, 2)))
+        blocks = self.rows // self.order.positions
+        block = Signal(range(max(blocks, 2)))
+        with m.If(self.push):
+            m.d.sync += x.eq(x + 1)
+            with m.If(x == width - 1):
+                m.d.sync += [x.eq(0), y.eq(y + 1)]
+                with m.If(y == height - 1):
+                    m.d.sync += [y.eq(0), block.eq(block + 1)]
+                    with m.If(block == blocks - 1):
+                        m.d.sync += block.eq(0)
+        words = self.order.channel_words
+        firsts = [(b % words) * lanes.synapse + (b // words) * lanes.neuron for b in range(blocks)]
+        wide = max(channel_bits - (self.layout.classes - 1).bit_length(), 0)
+        channels = Array(Const((c // self.layout.classes) % (1 << wide), max(wide, 1)) for c in firsts)
+        channel = channels[block] if blocks > 1 else channels[0]
+        return Cat(channel[:wide], x[:column_bits], y[:row_bits])
 
     def _scan(self, m: Module, front: data.View, load: Value, takes: Signal, entry: data.StructLayout) -> None:
         n, e, layout = self.lanes.neuron, self.layout.lanes, self.layout

@@ -111,7 +111,7 @@ def first_words(population: Population) -> dict[int | str, IntArray]:
     size, ops = population.size, _Noted(IntegerOps())
 
     def tensor(array: IntArray) -> torch.Tensor:
-        return torch.from_numpy(array.copy()).expand(size)
+        return torch.from_numpy(population.spread(array).copy()).expand(size)
 
     state = {name: tensor(a) for name, a in population.initial.items()}
     params = {name: tensor(a) for name, a in population.params.items()}

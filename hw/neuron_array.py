@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import ANY_STAGE, FIXED, STATE, Wire, constant, shape_of
 from apical.hw.design import Lanes
 from apical.hw.law_pipeline import LawPipeline, Nowhere, first_words
+from apical.hw.order import Order
 from apical.sw.network import IntArray, Population
 from apical.sw.ranges import Interval, LawRanges
+
+DEEP = 128  # rows of a map from which on its states go to block RAM
 
 
 class NeuronArray(wiring.Component):  # type: ignore[misc]
@@ -40,12 +43,11 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         lut_ram: bool = True,
     ) -> None:
         self.population, self.ranges, self.lanes, self.intervals = population, ranges, lanes, currents
-        self.lut_ram = lut_ram
-        words = -(-population.size // lanes.synapse)
-        self.rows = words * (lanes.synapse // lanes.neuron)
-        r, j = np.arange(self.rows)[:, None], np.arange(lanes.neuron)[None, :]
-        index = (r % words) * lanes.synapse + (r // words) * lanes.neuron + j
-        self.neuron_of: IntArray = np.where(index < population.size, index, -1)
+        self.lut_ram, self._roms = lut_ram, 0
+        self.order = Order(population.size, population.shape, lanes)
+        self.rows, self.neuron_of = self.order.rows, self.order.neuron_of
+        if population.shape is not None and self.rows >= DEEP:
+            self.lut_ram = False
         value = ranges.value
         self.value_interval = Interval(min(value.low, 0), max(value.high, 0))  # padding sends 0
         n = lanes.neuron
@@ -102,16 +104,43 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         reading = 1 if self.lut_ram else 2  # block RAM is read a cycle ahead
         return max(self.rows, self.settled + 1 + reading) if self.population.law.states() else self.rows
 
-    def _row_rom(self, m: Module | Nowhere, table: list[int], interval: Interval, row: Value) -> Value:
-        """Registered look-up by row."""
+    def _by_block(self, table: list[int]) -> list[int] | None:
+        """The table by block of rows (those of one channel in each lane); None where it isn't one number a block."""
+        blocks = np.reshape(table, (-1, self.order.positions))
+        return [int(v) for v in blocks[:, 0]] if (blocks == blocks[:, :1]).all() else None
+
+    def _row_rom(self, m: Module | Nowhere, table: list[int], interval: Interval, row: Value, block: Value) -> Value:
+        """Registered look-up by row; by block where that is enough, from a memory where a map needs each row's."""
         shape = shape_of(interval)
         out = Signal(shape, reset_less=True)
-        entries = Array(Const(v, shape) for v in table)
-        m.d.sync += out.eq(entries[row] if len(table) > 1 else entries[0])
+        if (blocks := self._by_block(table)) is None:
+            if isinstance(m, Module):
+                m.d.comb += out.eq(self._memory_rom(m, table, shape, row))
+            return out
+        at = row if self.order.positions == 1 else block
+        entries = Array(Const(v, shape) for v in blocks)
+        m.d.sync += out.eq(entries[at] if len(blocks) > 1 else entries[0])
         return out
 
-    def _parameter(self, m: Module | Nowhere, array: IntArray, lane: int, row_at: Mapping[int, Value]) -> Wire:
+    def _memory_rom(self, m: Module, table: list[int], shape: Shape, row: Value) -> Value:
+        """The same from a memory, a cycle after `row`."""
+        rom = memory.Memory(shape=unsigned(shape.width), depth=len(table), init=[v % (1 << shape.width) for v in table])
+        self._roms += 1
+        m.submodules[f"rom{self._roms}"] = rom
+        port = rom.read_port()
+        m.d.comb += port.addr.eq(row)
+        return port.data.as_signed() if shape.signed else port.data
+
+    def _parameter(
+        self,
+        m: Module | Nowhere,
+        array: IntArray,
+        lane: int,
+        row_at: Mapping[int, Value],
+        block_at: Mapping[int, Value],
+    ) -> Wire:
         """Constant where all of the lane's neurons share it, else a word per row."""
+        array = self.population.spread(array)
         here = [int(i) for i in self.neuron_of[:, lane]]
         first = next((i for i in here if i >= 0), 0)  # stands for padding, whose results are never read
         table = [int(array[min(i if i >= 0 else first, len(array) - 1)]) for i in here]
@@ -122,13 +151,19 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
 
         def at(stage: int) -> Value:
             if stage not in made:
-                made[stage] = self._row_rom(m, table, interval, row_at.get(stage - 1, Const(0, 1)))
+                row, block = (at.get(stage - 1, Const(0, 1)) for at in (row_at, block_at))
+                made[stage] = self._row_rom(m, table, interval, row, block)
             return made[stage]
 
         return Wire(Const(0, 1), interval, ANY_STAGE, at, frozenset(table), FIXED)
 
     def _build(
-        self, m: Module | Nowhere, row_at: Mapping[int, Value], behind: int, held: list[list[Signal]] | None
+        self,
+        m: Module | Nowhere,
+        row_at: Mapping[int, Value],
+        behind: int,
+        held: list[list[Signal]] | None,
+        block_at: Mapping[int, Value] | None = None,
     ) -> tuple[list[LawPipeline], int, int]:
         """Lay out the lanes' laws in `m`: pipelines, stage of the results, stages from there until all words are known.
 
@@ -148,7 +183,7 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 name: Wire(self.states[name][j], Interval(*fmt.bounds), behind, source=STATE)
                 for name, fmt in self.population.law.states().items()
             }
-            params = {k: self._parameter(m, a, j, row_at) for k, a in self.population.params.items()}
+            params = {k: self._parameter(m, a, j, row_at, block_at or {}) for k, a in self.population.params.items()}
             lanes.append(LawPipeline(m, self.population, state, currents, params, None if held is None else held[j]))
         latency = max(0, *(w.stage for lane in lanes for w in (*lane.states.values(), lane.value)))
         settled = max(behind, *(word.wire.stage for lane in lanes for word in lane.words), behind)
@@ -173,7 +208,9 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         with m.Elif(last_row):
             m.d.sync += self.row_valid.eq(0)
 
+        block = self._blocks(m, last_row)
         latency, settled = self.latency, self.settled
+        block_at: dict[int, Value] = {-1: block}
         row_at: dict[int, Value] = {-1: self.row}
         marks: dict[int, Value] = {-1: Cat(last_row, final_tick)}
         valid: dict[int, Value] = {-1: self.row_valid}
@@ -187,10 +224,13 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 later_valid.eq(valid[stage - 1]),
             ]
             row_at[stage], marks[stage], valid[stage] = later_row, later_marks, later_valid
+            if isinstance(block, Signal):
+                block_at[stage] = Signal.like(block, name=f"block_{stage}", reset_less=True)
+                m.d.sync += block_at[stage].eq(block_at[stage - 1])
 
-        held = self._state_memory(m, first_tick, row_next)
-        lanes, _, _ = self._build(m, row_at, latency, held)
-        padded = self._padding(m, row_at[latency - 1])
+        held = self._state_memory(m, first_tick, row_next, block)
+        lanes, _, _ = self._build(m, row_at, latency, held, block_at)
+        padded = self._padding(m, row_at[latency - 1], block_at.get(latency - 1, Const(0, 1)))
         for j, lane in enumerate(lanes):
             for name, state in lane.states.items():
                 m.d.comb += self.states[name][j].eq(lane.ops.delay(state, latency))
@@ -211,16 +251,30 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         ]
         return m
 
-    def _padding(self, m: Module, row: Value) -> list[Value] | None:
+    def _blocks(self, m: Module, last_row: Value) -> Value:
+        """The block of the row counter; of flat populations nothing."""
+        if self.order.positions == 1:
+            return Const(0, 1)
+        position = Signal(range(self.order.positions))
+        block = Signal(range(max(self.rows // self.order.positions, 2)))
+        with m.If(self.start):
+            m.d.sync += [position.eq(0), block.eq(0)]
+        with m.Elif(position == self.order.positions - 1):
+            m.d.sync += [position.eq(0), block.eq(block + 1)]
+        with m.Elif(~last_row):
+            m.d.sync += position.eq(position + 1)
+        return block
+
+    def _padding(self, m: Module, row: Value, block: Value) -> list[Value] | None:
         """Per lane: the row's neuron doesn't exist; valid with the results. None where there is no padding."""
         if (self.neuron_of >= 0).all():
             return None
         return [
-            self._row_rom(m, [int(i < 0) for i in self.neuron_of[:, j]], Interval(0, 1), row)
+            self._row_rom(m, [int(i < 0) for i in self.neuron_of[:, j]], Interval(0, 1), row, block)
             for j in range(self.lanes.neuron)
         ]
 
-    def _state_memory(self, m: Module, first_tick: Value, row_next: Value) -> list[list[Signal]]:
+    def _state_memory(self, m: Module, first_tick: Value, row_next: Value, block: Value) -> list[list[Signal]]:
         """Per lane the stored words read at stage -1, or what the start values make of them in a sample's first tick,
         registered at stage 0. Leaves the write port in `_write`."""
         shapes = [[shape_of(word.wire.interval) for word in lane.words] for lane in self._plan[0]]
@@ -241,8 +295,12 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 stored = read.data[at : at + shape.width]
                 at += shape.width
                 table = [int(first[word.made_by][max(i, 0)]) for i in self.neuron_of[:, j]]
-                entries = Array(Const(v, shape) for v in table)
-                start = entries[0] if len(set(table)) == 1 else entries[self.row]
+                if (blocks := self._by_block(table)) is None:
+                    start = self._memory_rom(m, table, shape, row_next)
+                else:
+                    entries = Array(Const(v, shape) for v in blocks)
+                    at_row = self.row if self.order.positions == 1 else block
+                    start = entries[0] if len(set(blocks)) == 1 else entries[at_row]
                 held[j].append(Signal(shape, name=f"word{n}_{j}", reset_less=True))
                 m.d.sync += held[j][n].eq(Mux(first_tick, start, stored.as_signed() if shape.signed else stored))
         return held

@@ -7,14 +7,18 @@ A tick closes when every projection's last beat waits, the neuron array can star
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from apical.hw import conv_array
+from apical.hw.conv_array import ConvArray
+from apical.hw.conv_flatten import Flatten
 from apical.hw.delay import Delay, ticks_held
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout
 from apical.hw.neuron_array import NeuronArray
+from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray, base_latency
 from apical.sw.network import Network, Population
 
@@ -36,18 +40,33 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     ) -> None:
         self.network, self.population, self.lanes = network, population, lanes
         incoming = network.incoming(population.name)
-        words = -(-population.size // lanes.synapse)
-        latencies = [base_latency(layout, words) for layout in layouts]
-        self.arrays = [
-            SynapseArray(p, layout, lanes, max(latencies) - latency, lut_ram)
-            for p, layout, latency in zip(incoming, layouts, latencies, strict=True)
+        order = Order(population.size, population.shape, lanes)
+        self.flattens = [
+            Flatten(layout) if p.geometry is None and layout.shape is not None else None
+            for p, layout in zip(incoming, layouts, strict=True)
         ]
-        self.by_compartment: dict[str, list[SynapseArray]] = {c: [] for c in population.law.compartments}
+        read = [layout if f is None else f.layout for f, layout in zip(self.flattens, layouts, strict=True)]
+        latencies = [
+            base_latency(layout, order.words) if p.geometry is None else conv_array.base_latency(p, layout)
+            for p, layout in zip(incoming, read, strict=True)
+        ]
+        self.arrays: list[SynapseArray | ConvArray] = []
+        for p, layout, flatten, latency in zip(incoming, read, self.flattens, latencies, strict=True):
+            extra = max(latencies) - latency
+            if p.geometry is None:
+                sources = None if flatten is None else flatten.sources
+                array = SynapseArray(p, layout, lanes, extra, lut_ram, order=order, sources=sources)
+            else:
+                array = ConvArray(p, layout, lanes, extra, lut_ram, order=order)
+            self.arrays.append(array)
+        self.by_compartment: dict[str, list[SynapseArray | ConvArray]] = {c: [] for c in population.law.compartments}
         for array in self.arrays:
             self.by_compartment[array.projection.compartment].append(array)
         intervals = {c: [a.interval for a in arrays] for c, arrays in self.by_compartment.items()}
         self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals, lut_ram)
-        self.queue = EventQueue(self.neurons, EventLayout(population.size, population.value_range, lanes.event))
+        self.queue = EventQueue(
+            self.neurons, EventLayout(population.size, population.value_range, lanes.event, shape=population.shape)
+        )
         super().__init__(
             {
                 **{f"events{i}": In(stream.Signature(layout)) for i, layout in enumerate(layouts)},
@@ -61,13 +80,18 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         neurons, queue, arrays = self.neurons, self.queue, self.arrays
         m.submodules.neurons, m.submodules.queue = neurons, queue
         clear = Signal(len(arrays), init=-1)
-        go, wait = Signal(), Signal(range(neurons.spacing))
+        spacing = max(neurons.spacing, *(a.spacing for a in arrays if isinstance(a, ConvArray)), 0)
+        go, wait = Signal(), Signal(range(spacing))
         # The first undelayed projection says which tick is a sample's last; delayed ones run into the next sample.
         final = next(a.final for a in arrays if a.projection.delay == 0)
         at_last = Signal()
         for i, array in enumerate(arrays):
             m.submodules[f"synapses{i}"] = array
             source = wiring.flipped(getattr(self, f"events{i}"))
+            if (flatten := self.flattens[i]) is not None:
+                m.submodules[f"flatten{i}"] = flatten
+                wiring.connect(m, source, flatten.i)
+                source = flatten.o
             if array.projection.delay:  # delayed lines must be clear of one sample before the next one closes
                 delay = Delay(array.layout, array.projection.delay, ticks_held(self.network, array.projection))
                 m.submodules[f"delay{i}"] = delay
@@ -82,7 +106,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
             queue.reserve.eq(go),
         ]
         with m.If(go):
-            m.d.sync += wait.eq(neurons.spacing - 1)
+            m.d.sync += wait.eq(spacing - 1)
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
 
@@ -94,10 +118,14 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         m.d.comb += [neurons.start.eq(start), neurons.start_final.eq(final), self.tick.eq(start)]
         for c, members in self.by_compartment.items():
             for i, array in enumerate(members):
+                sums = neurons.currents[f"{c}{i}"]
+                if self.population.shape is not None:
+                    self._choose(m, sums, array)
+                    continue
                 with m.Switch(neurons.row):
                     for r in range(neurons.rows):
                         with m.Case(r) if r + 1 < neurons.rows else m.Default():
-                            m.d.comb += neurons.currents[f"{c}{i}"].eq(array.sums[r // array.words])
+                            m.d.comb += sums.eq(array.sums[r // array.words])
         m.d.comb += [
             queue.push.eq(neurons.out_valid),
             queue.ahead.eq(neurons.out_ahead),
@@ -107,6 +135,13 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         ]
         wiring.connect(m, wiring.flipped(self.events), queue.events)
         return m
+
+    def _choose(self, m: Module, sums: data.View, array: SynapseArray | ConvArray) -> None:
+        """A map's sums by group: its rows are too many to list."""
+        m.d.comb += sums.eq(array.sums[array.groups - 1])
+        for g in reversed(range(array.groups - 1)):
+            with m.If(self.neurons.row < (g + 1) * array.words):
+                m.d.comb += sums.eq(array.sums[g])
 
 
 def _all(bits: list) -> Signal:  # type: ignore[type-arg]

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from apical.hw.design import Design, HardwareOptions, Manifest, MonitorPort, StreamPort
-from apical.sw import arithmetic, bundle, cache, law, laws, ranges
+from apical.sw import arithmetic, bundle, cache, geometry, law, laws, projection, ranges
 from apical.sw import network as graph
 from apical.sw.network import Network
 
 
 def _sources(network: Network) -> list[Path]:
     """Every file whose text decides what is generated: the hardware, and the laws wherever they are written."""
-    modules = [Path(str(m.__file__)) for m in (arithmetic, law, laws, ranges, graph)]
+    modules = [Path(str(m.__file__)) for m in (arithmetic, geometry, law, laws, projection, ranges, graph)]
     own = {Path(inspect.getfile(type(p.law))) for p in network.populations}
     return sorted({*Path(__file__).parent.glob("*.py"), *modules, *own})
 
@@ -38,6 +38,11 @@ def _key(network: Network, options: HardwareOptions) -> str:
     return digest.hexdigest()[:24]
 
 
+def _port(raw: dict[str, Any]) -> StreamPort:
+    shape = raw["shape"]
+    return StreamPort(**{**raw, "shape": None if shape is None else tuple(shape)})
+
+
 def _manifest(raw: dict[str, Any]) -> Manifest:
     monitors = tuple(
         MonitorPort(
@@ -51,8 +56,8 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     )
     return Manifest(
         raw["top"],
-        tuple(StreamPort(**p) for p in raw["inputs"]),
-        tuple(StreamPort(**p) for p in raw["outputs"]),
+        tuple(_port(p) for p in raw["inputs"]),
+        tuple(_port(p) for p in raw["outputs"]),
         tuple(raw["counters"]),
         monitors,
     )

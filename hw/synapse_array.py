@@ -15,13 +15,14 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import shape_of
 from apical.hw.design import Lanes
 from apical.hw.events import EventLayout
+from apical.hw.order import Order
 from apical.sw.network import IntArray, Projection
 from apical.sw.ranges import Interval
 
@@ -44,8 +45,27 @@ def base_latency(layout: EventLayout, words: int) -> int:
     return 3 + (words > 1) + (not layout.binary) + int(layout.lanes - 1).bit_length()
 
 
+def read_words(m: Module, name: str, words: list[int], width: int, address: Signal, block_rows: int) -> Value:
+    """A weight bank: the word at `address`, one cycle later."""
+    if len(words) <= LOGIC_ROWS:
+        later = Signal.like(address, reset_less=True)
+        m.d.sync += later.eq(address)
+        entries = Array(Const(w, width) for w in words)
+        return entries[later] if len(words) > 1 else entries[0]
+    # below `block_rows` the synthesizer chooses (logic or LUT RAM)
+    attrs = {"ram_style": "block"} if len(words) >= block_rows else {}
+    bank = memory.Memory(shape=unsigned(width), depth=len(words), init=words, attrs=attrs)
+    m.submodules[name] = bank
+    port = bank.read_port()
+    m.d.comb += port.addr.eq(address)
+    return port.data
+
+
 class SynapseArray(wiring.Component):  # type: ignore[misc]
-    """Integrates a projection's events.
+    """Integrates a dense projection's events.
+
+    :param order: of the targets, where they are a map.
+    :param sources: source neuron of each index of the stream, -1 for none; in order unless given.
 
     Ports: `events`, the stream in. Barrier: `at_last` is high while a tick's last beat waits; it is issued in a cycle
     where the population raises `go`; `final` qualifies it. `sums`: G groups of N sums; row r = g·K + k of the tick
@@ -53,13 +73,22 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
     """
 
     def __init__(
-        self, projection: Projection, layout: EventLayout, lanes: Lanes, extra_delay: int = 0, lut_ram: bool = True
+        self,
+        projection: Projection,
+        layout: EventLayout,
+        lanes: Lanes,
+        extra_delay: int = 0,
+        lut_ram: bool = True,
+        *,
+        order: Order | None = None,
+        sources: IntArray | None = None,
     ) -> None:
+        self.order, self.sources = order or Order(projection.sizes[0], None, lanes), sources
         self.projection, self.layout, self.lanes, self.extra_delay = projection, layout, lanes, extra_delay
         self.block_rows = BLOCK_RAM_ROWS if lut_ram else LOGIC_ROWS + 1
         bounds = projection.sum_interval(layout.value_range)
         self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
-        self.words = -(-projection.weights.shape[0] // lanes.synapse)
+        self.words = self.order.words
         self.groups = lanes.synapse // lanes.neuron
         super().__init__(
             {
@@ -87,7 +116,11 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         """Contents of one bank: word k of row r at address k·rows + r."""
         w, (rows, classes) = self.projection.weights, (self.layout.rows, self.layout.classes)
         full = np.zeros((self.words * self.lanes.synapse, rows * classes), np.int64)
-        full[: w.shape[0], : w.shape[1]] = w
+        target, source = (
+            self.order.target_of.reshape(-1),
+            np.arange(w.shape[1]) if self.sources is None else self.sources,
+        )
+        full[:, : len(source)] = np.where((target[:, None] >= 0) & (source >= 0), w[target[:, None], source], 0)
         words = []
         for k in range(self.words):
             start = k * self.lanes.synapse + group * self.lanes.neuron
@@ -175,18 +208,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         m.d.sync += kept.eq(flags.keep)
         for i, (a, v) in enumerate(zip(address, value, strict=True)):
             words = self.memory_words(g, i)
-            if len(words) <= LOGIC_ROWS:
-                later = Signal.like(a, reset_less=True)
-                m.d.sync += later.eq(a)
-                entries = Array(Const(w, n * bits) for w in words)
-                read = entries[later] if len(words) > 1 else entries[0]
-            else:  # below `block_rows` the synthesizer chooses (logic or LUT RAM)
-                attrs = {"ram_style": "block"} if len(words) >= self.block_rows else {}
-                bank = memory.Memory(shape=unsigned(n * bits), depth=len(words), init=words, attrs=attrs)
-                m.submodules[f"bank{g}_{i}"] = bank
-                port = bank.read_port()
-                m.d.comb += port.addr.eq(a)
-                read = port.data
+            read = read_words(m, f"bank{g}_{i}", words, n * bits, a, self.block_rows)
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
             m.d.sync += weight.eq(Mux(kept[i], read, 0) if self.layout.binary else read)
             lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]

@@ -22,7 +22,7 @@ import numpy as np
 from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions
 from apical.hw.verilog import generate
-from apical.sim.stimulus import pack
+from apical.sim.stimulus import in_stream, pack
 from apical.sim.verilated import Progress, SimulationError, Stalls, _compile, _verilator_root
 from apical.sw.cache import made
 from apical.sw.golden import Trace, check_input, split_input
@@ -97,7 +97,7 @@ def _write_job(
     manifest, parts = design.manifest, split_input(design.network, x)
     arrays = {}
     for port in manifest.inputs:
-        beats = pack(parts[port.node], port.event_lanes, port.classes)
+        beats = pack(in_stream(parts[port.node], port.index_of), port.event_lanes, port.classes)
         for name in ("keep", "rows", "values", "last", "final"):
             arrays[f"{port.prefix}_{name}"] = getattr(beats, name)
     np.savez(folder / "stimulus.npz", **arrays)
@@ -112,7 +112,10 @@ def _write_job(
         "seed": stalls.seed,
         "reset_at": reset_at,
         "inputs": [{**asdict(p), "has_value": p.has_value} for p in manifest.inputs],
-        "outputs": [{**asdict(p), "has_value": p.has_value} for p in manifest.outputs],
+        "outputs": [
+            {**asdict(p), "has_value": p.has_value, "index_of": p.index_of.tolist() if p.shape else None}
+            for p in manifest.outputs
+        ],
         "monitors": [{**asdict(p), "size": sizes[p.population]} for p in manifest.monitors],
         "counters": len(manifest.counters),
     }

@@ -169,6 +169,9 @@ class OutputMonitor:
             if not keep >> e & 1:
                 continue
             neuron = payload[3 + e] * port["classes"] + e % port["classes"]
+            if port["index_of"] is not None:  # a map's coordinates
+                at = neuron
+                neuron = port["index_of"].index(at) if at in port["index_of"] else port["size"]
             value = 1
             if port["has_value"]:
                 value = _signed(payload[3 + lanes + e], port["value_bits"], port["signed"])

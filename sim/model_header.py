@@ -31,12 +31,24 @@ def _take(s: StreamPort) -> str:
     out = []
     for e in range(s.event_lanes):
         index = f"size_t(t.{s.prefix}_row{e}) * {s.classes} + {e % s.classes}"
+        if s.shape is not None:
+            index = f"neuron_of_{s.prefix}({index})"
         value = _sign(f"t.{s.prefix}_value{e}", s.value_bits, s.signed) if s.has_value else "1"
         out.append(
             f"if ((t.{s.prefix}_keep >> {e}) & 1) {{ size_t n = {index}; "
             f"if (n >= {s.size}) return false; a[n] += {value}; }}"
         )
     return " ".join(out) + " return true;"
+
+
+def _neurons(s: StreamPort) -> str:
+    """C++ function from an index in a map's stream to the neuron; one beyond the last for what isn't there."""
+    table = [s.size] * (1 << s.row_bits) * s.classes
+    for neuron, index in enumerate(s.index_of):
+        table[int(index)] = neuron
+    numbers = ",".join(map(str, table))
+    head = f"static inline size_t neuron_of_{s.prefix}(size_t i)"
+    return f"{head} {{ static const uint32_t of[] = {{{numbers}}}; return of[i]; }}\n"
 
 
 def _recorder(manifest: Manifest) -> str:
@@ -102,6 +114,7 @@ def model_header(manifest: Manifest) -> str:
         ),
         _switch("out_last", "bool", "const Model &t, int i", [f"return t.{s.prefix}_last;" for s in outs]),
         _switch("out_final", "bool", "const Model &t, int i", [f"return t.{s.prefix}_final;" for s in outs]),
+        *(_neurons(s) for s in outs if s.shape is not None),
         _switch("take", "bool", "const Model &t, int i, int32_t *a", [_take(s) for s in outs]),
         _switch(
             "counter", "uint32_t", "const Model &t, int i", [f"return t.cnt{c};" for c in range(len(manifest.counters))]

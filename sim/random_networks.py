@@ -6,14 +6,16 @@ numpy generator whose seed is drawn the same way. So one integer, `random.Random
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
 from apical.hw.design import HardwareOptions, Lanes
 from apical.sim.verilated import Stalls
+from apical.sw.geometry import Geometry, GeometryError, Shape
 from apical.sw.laws import LAWS, Format, Law, Parameter
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 
@@ -68,7 +70,7 @@ def _parameter(rng: random.Random, numbers: np.random.Generator, spec: Parameter
     if spec.unit != "fraction" and rng.random() < 0.85:  # where something happens: around the sums of a few weights
         span = rng.choice((4, 40, 400))
         low, high = max(low, -span), min(high, span)
-    values = numbers.integers(low, high + 1, rng.choice((1, size)))
+    values = numbers.integers(low, high + 1, size)
     if rng.random() < 0.2:
         values[0] = rng.choice((spec.low, spec.high))
     if spec.levels is not None:
@@ -76,56 +78,123 @@ def _parameter(rng: random.Random, numbers: np.random.Generator, spec: Parameter
     return np.asarray(values, np.int64)
 
 
-def _population(rng: random.Random, numbers: np.random.Generator, name: str) -> Population:
+def _population(rng: random.Random, numbers: np.random.Generator, name: str, shape: Shape | None) -> Population:
     known = sorted(n for n, cls in LAWS.items() if cls.__module__.startswith("apical.sw.laws"))
-    law, size = random_law(rng, rng.choice(known)), rng.randint(1, 10)
-    params = {k: _parameter(rng, numbers, spec, size) for k, spec in law.parameters().items()}
+    law = random_law(rng, rng.choice(known))
+    size = rng.randint(1, 10) if shape is None else math.prod(shape)
+    counts = [1, size] if shape is None else [1, size, shape[0], shape[0]]
+    params = {k: _parameter(rng, numbers, spec, rng.choice(counts)) for k, spec in law.parameters().items()}
     initial = {}
     if rng.random() < 0.4:
         for k, fmt in law.states().items():
             low, high = (max(fmt.bounds[0], -100), min(fmt.bounds[1], 100)) if rng.random() < 0.8 else fmt.bounds
-            initial[k] = np.asarray(numbers.integers(low, high + 1, rng.choice((1, size))), np.int64)
-    return Population(name, size, law, params, initial)
+            initial[k] = np.asarray(numbers.integers(low, high + 1, rng.choice(counts)), np.int64)
+    return Population(name, size, law, params, initial, shape)
 
 
 def _input(rng: random.Random, name: str) -> Input:
     formats = (Format(1, False), Format(1, False), Format(rng.randint(1, 8), False), Format(rng.randint(1, 8), True))
-    return Input(name, rng.randint(1, 14), rng.choice(formats))
+    if rng.random() < 0.5:
+        return Input(name, rng.randint(1, 14), rng.choice(formats))
+    shape = (rng.randint(1, 4), rng.randint(1, 7), rng.randint(1, 7))
+    return Input(name, math.prod(shape), rng.choice(formats), shape)
+
+
+def random_geometry(rng: random.Random, source: Shape, pool: bool = False) -> Geometry:
+    """A convolution of a small map, or a pool: kernels, strides, paddings, dilations, groups; at most 300 targets."""
+    for _ in range(100):
+        groups = source[0] if pool else rng.choice([g for g in range(1, source[0] + 1) if not source[0] % g])
+        channels = groups * (1 if pool else rng.randint(1, max(1, 8 // groups)))
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+            (rng.choice(few), rng.choice(few)) for few in ((1, 2, 3, 3, 4), (1, 1, 2, 3), (0, 0, 1, 2), (1, 1, 1, 2))
+        )
+        try:
+            g = Geometry(source, channels, (kh, kw), (sh, sw), (ph, pw), (dh, dw), groups)
+        except GeometryError:
+            continue
+        if math.prod(g.target) <= 300:
+            return g
+    return Geometry(source, source[0], (1, 1), groups=source[0])
+
+
+def _matching(rng: random.Random, source: Shape | None, target: Shape | None) -> Geometry | None:
+    """A geometry from one map to another, where one is found soon."""
+    if source is None or target is None:
+        return None
+    for _ in range(20):
+        g = random_geometry(rng, source)
+        if g.target[1:] == target[1:] and not target[0] % g.groups:
+            return replace(g, channels=target[0])
+    return None
+
+
+def _weights(rng: random.Random, numbers: np.random.Generator, bits: int, shape: tuple[int, ...]) -> IntArray:
+    low, high = Format(bits).bounds
+    if rng.random() < 0.15:  # every sum at its bound
+        return np.where(numbers.random(shape) < 0.5, low, high)
+    scale = rng.choice((1, 1, 4, 16))
+    return np.asarray(numbers.integers(low // scale, high // scale + 1, shape), np.int64)
 
 
 def _projections(
-    rng: random.Random, numbers: np.random.Generator, inputs: list[Input], populations: list[Population]
+    rng: random.Random,
+    numbers: np.random.Generator,
+    inputs: list[Input],
+    populations: list[Population],
+    maps: dict[str, tuple[str, Geometry, bool]],
 ) -> list[Projection]:
     """Each compartment gets one or two projections; every population has one of delay 0 from before it."""
     out: list[Projection] = []
     everything: list[Input | Population] = [*inputs, *populations]
+    named = {n.name: n for n in everything}
+
+    def add(source: Input | Population, p: Population, compartment: str, delay: int) -> None:
+        bits, name = rng.choice((2, 3, 4, 6, 8, 8, 12, 16)), f"{rng.choice(NAMES)} {len(out)}"
+        made, pool = maps.pop(p.name, None), False
+        geometry: Geometry | None = None
+        if made is not None:
+            source, geometry, pool = named[made[0]], made[1], made[2]
+        elif rng.random() < 0.7:
+            geometry = _matching(rng, source.shape, p.shape)
+        ends = (name, source.name, p.name)
+        if geometry is None:
+            weights = _weights(rng, numbers, bits, (p.size, source.size)).astype(np.int64)
+            out.append(Projection(*ends, weights, compartment, bits, delay))
+        elif pool:
+            out.append(Projection(*ends, np.zeros(0, np.int64), compartment, bits, delay, "pool", geometry))
+        else:
+            weights = _weights(rng, numbers, bits, geometry.weights_shape).astype(np.int64)
+            out.append(Projection(*ends, weights, compartment, bits, delay, "conv", geometry))
+
     for at, p in enumerate(populations):
         before = everything[: len(inputs) + at]
         wanted = [(p.law.compartments[rng.randrange(len(p.law.compartments))], 0)]
         wanted += [(c, rng.choice((0, 0, 0, 1, 2, 4))) for c in p.law.compartments if c != wanted[0][0]]
         wanted += [(rng.choice(p.law.compartments), rng.choice((0, 1, 1, 3))) for _ in range(rng.choice((0, 0, 1, 2)))]
         for compartment, delay in wanted:
-            source = rng.choice(everything if delay else before[-rng.randint(1, len(before)) :])
-            bits = rng.choice((2, 3, 4, 6, 8, 8, 12, 16))
-            low, high = Format(bits).bounds
-            if rng.random() < 0.15:  # every sum at its bound
-                weights = np.where(numbers.random((p.size, source.size)) < 0.5, low, high)
-            else:
-                scale = rng.choice((1, 1, 4, 16))
-                weights = numbers.integers(low // scale, high // scale + 1, (p.size, source.size))
-            name = f"{rng.choice(NAMES)} {len(out)}"
-            out.append(Projection(name, source.name, p.name, weights.astype(np.int64), compartment, bits, delay))
+            add(rng.choice(everything if delay else before[-rng.randint(1, len(before)) :]), p, compartment, delay)
     rng.shuffle(out)
     return out
 
 
 def random_network(rng: random.Random) -> Network:
-    """1 to 3 inputs, 1 to 4 populations: chains, branches, skips, feedback and recurrence; any law."""
+    """1 to 3 inputs, 1 to 4 populations, flat or maps: chains, branches, skips, feedback and recurrence; any law."""
     numbers = np.random.default_rng(rng.randrange(1 << 32))
     inputs = [_input(rng, f"{rng.choice(NAMES)} i{i}") for i in range(rng.choice((1, 1, 2, 3)))]
     count = rng.choice((1, 2, 2, 3, 4))
-    populations = [_population(rng, numbers, f"{rng.choice(NAMES)} p{i}") for i in range(count)]
-    projections = _projections(rng, numbers, inputs, populations)
+    populations: list[Population] = []
+    maps: dict[str, tuple[str, Geometry, bool]] = {}  # by target: source, geometry, is it a pool
+    for i in range(count):
+        name, shape = f"{rng.choice(NAMES)} p{i}", None
+        nodes: list[Input | Population] = [*inputs, *populations]
+        shaped = [n for n in nodes if n.shape is not None]
+        if shaped and rng.random() < 0.7:
+            source, pool = rng.choice(shaped), rng.random() < 0.3
+            assert source.shape is not None
+            geometry = random_geometry(rng, source.shape, pool)
+            maps[name], shape = (source.name, geometry, pool), geometry.target
+        populations.append(_population(rng, numbers, name, shape))
+    projections = _projections(rng, numbers, inputs, populations, maps)
     outputs = [p.name for p in populations if rng.random() < 0.5] or [populations[-1].name]
     rng.shuffle(outputs)
     rng.shuffle(populations)
@@ -139,7 +208,8 @@ def random_options(rng: random.Random, network: Network) -> HardwareOptions:
     for p in network.populations:
         event = rng.choice((1, 1, 2, 4))
         neuron = event * rng.randint(1, 3)
-        groups = rng.randint(1, max(1, 2 * p.size // neuron))
+        across = p.size if p.shape is None else p.shape[0]
+        groups = rng.randint(1, max(1, 2 * across // neuron))
         lanes[p.name] = Lanes(neuron * min(groups, 6), neuron, event)
     return HardwareOptions(lanes, {i.name: rng.choice((1, 1, 2, 4)) for i in network.inputs}, True, True)
 

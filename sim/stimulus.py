@@ -80,6 +80,18 @@ def pack(x_part: npt.NDArray[Any], event_lanes: int, classes: int | None = None,
     return Beats(keep, out_rows, values, last, final, classes)
 
 
+def in_stream(x_part: npt.NDArray[Any], index_of: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """`x` by index in the stream, for `pack`: as it is where the indices are the neurons', a map's by coordinates.
+
+    :param index_of: as `apical.hw.design.StreamPort` has it.
+    """
+    if np.array_equal(index_of, np.arange(len(index_of))):
+        return x_part
+    out = np.zeros((*x_part.shape[:2], int(index_of.max()) + 1), x_part.dtype)
+    out[:, :, index_of] = x_part
+    return out
+
+
 def unpack(beats: Beats, samples: int, ticks: int, channels: int) -> npt.NDArray[np.int64]:
     """The array that `pack` was given, [samples, ticks, channels]: its inverse, for checks."""
     x = np.zeros((samples * ticks, channels), np.int64)

@@ -24,7 +24,7 @@ import numpy as np
 from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions
 from apical.sim.model_header import model_header
-from apical.sim.stimulus import Beats, pack
+from apical.sim.stimulus import Beats, in_stream, pack
 from apical.sw.cache import made
 from apical.sw.golden import Trace, check_input, split_input
 from apical.sw.network import Network
@@ -172,7 +172,7 @@ class _Shard:
         self.design, self.x, self.folder, self.done = design, x, folder, 0
         parts = split_input(design.network, x)
         for i, port in enumerate(design.manifest.inputs):
-            beats = pack(parts[port.node], port.event_lanes, port.classes, endless=endless)
+            beats = pack(in_stream(parts[port.node], port.index_of), port.event_lanes, port.classes, endless=endless)
             _write_beats(folder / f"in{i}.bin", beats)
         numbers = (x.shape[0], x.shape[1], round(stalls.inputs * 65536), round(stalls.outputs * 65536), stalls.seed)
         argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare, int(endless), gap))]

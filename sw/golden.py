@@ -2,7 +2,9 @@
 
 Sums are matrix products: of 8-bit integers with 32-bit sums where weights and events fit and the machine's kernel is
 exact (tested once), else of floats, exact because every partial sum is bounded below 2^24 (float32) or 2^53
-(float64); those of maps are convolutions of floats (`apical.sw.convolution`), by the same bounds. Laws run in int32 or int64, as the width analysis proves sufficient.
+(float64); those of maps are convolutions of floats
+(`apical.sw.convolution`), by the same bounds. Laws run in int32 or int64, as the
+width analysis proves sufficient.
 """
 
 from __future__ import annotations

@@ -25,10 +25,13 @@ from apical.sw import bundle, golden
 def describe(case: Case) -> str:
     """The structure of a case, one part a line."""
     n = case.network
-    lines = [f"input {i.name!r}: {i.size} of {i.format}" for i in n.inputs]
-    lines += [f"population {p.name!r}: {p.size} of {p.law}, {case.options.lanes[p.name]}" for p in n.populations]
+    lines = [f"input {i.name!r}: {i.shape or i.size} of {i.format}" for i in n.inputs]
     lines += [
-        f"projection {q.name!r}: {q.source!r} to {q.target!r} {q.compartment}, {q.weight_bits} bits, delay {q.delay}"
+        f"population {p.name!r}: {p.shape or p.size} of {p.law}, {case.options.lanes[p.name]}" for p in n.populations
+    ]
+    lines += [
+        f"projection {q.name!r}: {q.source!r} to {q.target!r} {q.compartment}, {q.weight_bits} bits, delay {q.delay}, "
+        f"{q.pattern} {q.geometry or ''}"
         for q in n.projections
     ]
     lines += [f"outputs {n.outputs}, input event lanes {dict(case.options.input_event_lanes)}"]
