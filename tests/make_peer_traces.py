@@ -169,7 +169,7 @@ def norse() -> dict[str, Case]:
         return torch.full((n,), value)
 
     def box(n: int, inverse: float = 150.0, **options: Any) -> Any:
-        given = {"v_leak": full(n, 0.0), "v_th": full(n, 0.6), "v_reset": full(n, 0.0), **options}
+        given: dict[str, Any] = {"v_leak": full(n, 0.0), "v_th": full(n, 0.6), "v_reset": full(n, 0.0), **options}
         return LIFBoxCell(LIFBoxParameters(tau_mem_inv=full(n, inverse), **given))
 
     def box_of(*shape: int) -> Any:
@@ -196,7 +196,7 @@ def norse() -> dict[str, Case]:
         conv(2, 4, 3, 4.0, stride=2, padding=1), box_of(4, 4, 4), conv(4, 6, 2, 6.0), box_of(6, 3, 3),
         conv(6, CLASSES, 3, 6.0), box_of(CLASSES, 1, 1),
     )  # fmt: skip
-    rest = {"v_leak": full(HIDDEN, -0.2), "v_reset": full(HIDDEN, -0.1)}
+    rest: dict[str, Any] = {"v_leak": full(HIDDEN, -0.2), "v_reset": full(HIDDEN, -0.1)}
     read = LIBoxCell(LIBoxParameters(tau_mem_inv=full(CLASSES, 80.0), v_leak=full(CLASSES, 0.0)))
     return {
         "box": case(box(HIDDEN), box(CLASSES), []),
@@ -328,11 +328,12 @@ def spikingjelly() -> dict[str, Case]:
         layer.Conv2d(2, 4, 3, padding=1), neuron.IFNode(), layer.AvgPool2d(2, 2), layer.Conv2d(4, 6, 3),
         neuron.LIFNode(tau=2.0, decay_input=False), layer.Flatten(), layer.Linear(6 * 2 * 2, CLASSES), neuron.IFNode(),
     )  # fmt: skip
+    layers: list[Any] = list(picture)
     with torch.no_grad():
         for k, gain in ((0, 1.0), (3, 3.0)):
-            fan = picture[k].weight[0].numel()
-            picture[k].weight.normal_(0.8 * gain / fan, gain * (8 / fan) ** 0.5 / 2)
-        picture[6].weight.normal_(0.1, 0.5)
+            fan = layers[k].weight[0].numel()
+            layers[k].weight.normal_(0.8 * gain / fan, gain * (8 / fan) ** 0.5 / 2)
+        layers[6].weight.normal_(0.1, 0.5)
     return {
         "if": case(lambda: neuron.IFNode()),
         "lif": case(lambda: neuron.LIFNode(tau=3.0, v_threshold=0.5), gain=1.5),

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("h5py", reason="reading NIR needs h5py: pip install 'apical[nir]'")
-
 from apical.sw import calibrate, golden, nir_check, nir_import, nir_read, nir_twin
 from apical.sw.nir_check import Reference
 from apical.sw.nir_read import Graph
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("h5py") is None, reason="reading NIR needs h5py: pip install 'apical[nir]'"
+)
 
 STORED = Path(__file__).parent / "expected" / "peers"
 SCRIPT = Path(__file__).parent / "make_peer_traces.py"
