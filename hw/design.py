@@ -50,10 +50,12 @@ def event_lanes(network: Network, options: HardwareOptions, node: str) -> int:
 
 
 def lanes_of(network: Network, options: HardwareOptions) -> dict[str, int]:
-    """Synapse lanes × event lanes by projection: synaptic operations per cycle at best."""
-    return {
-        q.name: options.lanes[q.target].synapse * event_lanes(network, options, q.source) for q in network.projections
-    }
+    """Synaptic operations per cycle at best, by projection: synapse lanes × event lanes; maps take one at a time."""
+    out = {}
+    for q in network.projections:
+        lanes = options.lanes[q.target].synapse
+        out[q.name] = lanes * (event_lanes(network, options, q.source) if q.geometry is None else 1)
+    return out
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,11 @@ def default_options(
     events per cycle on the inputs (and on populations whose neuron lanes allow it)."""
     lanes = {}
     for p in network.populations:
+        across = p.size if p.shape is None else p.shape[0]  # a map's lanes are channels
         synapse = (
-            min(synapse_lanes, -(-p.size // event_lanes) * event_lanes)
+            min(synapse_lanes, -(-across // event_lanes) * event_lanes)
             if network.outgoing(p.name)
-            else min(synapse_lanes, p.size)
+            else min(synapse_lanes, across)
         )
         neuron = _divisor(synapse, neuron_lanes)
         events = event_lanes if network.outgoing(p.name) and neuron % event_lanes == 0 else 1

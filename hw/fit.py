@@ -14,15 +14,21 @@ follows from each weight bank's shape. `MARGIN` of a device is left free.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from apical.hw import boards
 from apical.hw.accelerator import check_options, event_classes
 from apical.hw.boards import Board, Capacity
-from apical.hw.design import HardwareOptions, default_options
+from apical.hw.conv_array import Plan, multiplies
+from apical.hw.conv_flatten import Flatten
+from apical.hw.design import HardwareOptions, Lanes, default_options
+from apical.hw.event_queue import DEEP as QUEUE_DEEP
 from apical.hw.events import EventLayout
+from apical.hw.neuron_array import DEEP as STATES_DEEP
+from apical.hw.order import Order
 from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS
-from apical.sw.network import Network, Population
+from apical.sw.network import Network, Population, Projection
 from apical.sw.ranges import Interval, IntervalOps
 
 MARGIN = 0.1  # of LUT and flip-flops: routers need room, and estimates err
@@ -62,6 +68,9 @@ class Estimate:
             "block RAM": (self.bram, capacity.bram),
         }
         return [f"about {need} {what}, {have} usable" for what, (need, have) in limits.items() if need > have]
+
+
+_Blocks = Callable[[int, int], int]  # of a memory's depth and width
 
 
 class _CountingOps(IntervalOps):
@@ -109,15 +118,32 @@ _SHAPES_4K = ((2048, 2), (1024, 4), (512, 8), (256, 16))  # SB_RAM40_4K
 _MULTIPLIER = {"xcup": (27, 18), "ecp5": (18, 18), "ice40": (16, 16)}  # DSP48E2 (UG579), MULT18X18D, SB_MAC16
 
 
-def features(network: Network, options: HardwareOptions, flow: str) -> tuple[list[float], list[float], int, int]:
-    """Terms of the LUT and flip-flop formulas, DSP slices, and 18 kbit blocks of block RAM."""
+def _map_blocks(network: Network, q: Projection, lanes: Lanes, bits: int, sum_bits: int, blocks: _Blocks) -> int:
+    """Blocks of a conv or pool: weights, and two banks of sums, in each group of lanes."""
+    order = Order(network.nodes[q.target].size, network.nodes[q.target].shape, lanes)
+    groups, depth = lanes.synapse // lanes.neuron, Plan(q, order).depth
+    return groups * (blocks(depth, lanes.neuron * bits) + 2 * blocks(order.words, lanes.neuron * sum_bits))
+
+
+def features(
+    network: Network, options: HardwareOptions, flow: str, most_bits: int = 16
+) -> tuple[list[float], list[float], int, int]:
+    """Terms of the LUT and flip-flop formulas, DSP slices, and 18 kbit blocks of block RAM.
+
+    :param most_bits: as if no weight had more.
+    """
     check_options(network, options)
     sums = chains = trees = multiplied = weights = law = logic = 0.0
     dsp = blocks = 0
     lut_ram = flow != "ice40"
     shapes, least = (_SHAPES_18K, BLOCK_RAM_ROWS) if lut_ram else (_SHAPES_4K, LOGIC_ROWS + 1)
+
+    def memory(depth: int, width: int) -> int:
+        return _blocks(depth, width, shapes) if depth >= least else 0
+
     for p in network.populations:
         s, n = options.lanes[p.name].synapse, options.lanes[p.name].neuron
+        order = Order(p.size, p.shape, options.lanes[p.name])
         for q in network.incoming(p.name):
             source = network.nodes[q.source]
             e = (
@@ -125,9 +151,21 @@ def features(network: Network, options: HardwareOptions, flow: str) -> tuple[lis
                 if q.source in options.lanes
                 else options.input_event_lanes.get(q.source, 1)
             )
-            layout = EventLayout(source.size, source.value_range, e, event_classes(network, options, q.source))
-            w, words, groups = q.weight_bits, -(-p.size // s), s // n
+            layout = EventLayout(
+                source.size, source.value_range, e, event_classes(network, options, q.source), source.shape
+            )
+            w, words, groups = min(q.weight_bits, most_bits), order.words, s // n
             sum_bits = q.sum_interval(source.value_range).magnitude.bit_length() + 1
+            if q.geometry is not None:
+                graded = multiplies(q, layout)
+                sums += 2 * s * sum_bits
+                multiplied += s * (w + layout.value_shape.width) if graded else 0
+                weights += s * w if q.weights.size else 0
+                dsp += s if graded else 0
+                blocks += _map_blocks(network, q, options.lanes[p.name], w, sum_bits, memory)
+                continue
+            if layout.shape is not None:
+                layout = Flatten(layout).layout
             product = 0 if layout.binary else w + layout.value_shape.width
             sums += s * sum_bits
             trees += s * (e - 1) * ((product or w) + 1)
@@ -136,30 +174,34 @@ def features(network: Network, options: HardwareOptions, flow: str) -> tuple[lis
             depth = words * layout.rows + 1
             chains += groups * words * e * (depth.bit_length() + (product and product - w))
             dsp += 0 if layout.binary else s * e
-            if depth >= least:
-                blocks += groups * e * _blocks(depth, n * w, shapes)
+            blocks += groups * e * memory(depth, n * w)
             if not lut_ram and words > 1:
                 logic += s * words * sum_bits
         operations, slices, width = _law_work(network, p, _MULTIPLIER[flow])
         law += n * operations * width
         dsp += n * slices
+        rows, sent = order.rows, EventLayout(p.size, p.value_range, 1)
+        kept = n * sum(f.bits + 1 for f in p.law.states().values())  # stored sums are a little wider than the states
+        if p.shape is not None and lut_ram:
+            blocks += memory(rows, kept) if kept and rows >= STATES_DEEP else 0
+            width = n * (1 if sent.binary else 1 + sent.value_shape.width) + (p.size - 1).bit_length() + 2
+            blocks += memory(2 * rows, width) if 2 * rows > QUEUE_DEEP else 0
         if not lut_ram:
-            rows, sent = -(-p.size // s) * (s // n), EventLayout(p.size, p.value_range, 1)
             logic += 2 * rows * n * (1 if sent.binary else 1 + sent.value_shape.width)
-            if p.law.states():  # stored sums are a little wider than the states
-                blocks += _blocks(rows, n * sum(f.bits + 1 for f in p.law.states().values()), shapes)
+            blocks += _blocks(rows, kept, shapes) if kept else 0
     count = float(len(network.populations))
     for_lut = [count, sums, trees, multiplied, law, logic]
     for_ff = [count, sums + weights, trees, multiplied + chains, law, logic]
     return for_lut, for_ff, dsp, blocks
 
 
-def estimate(network: Network, options: HardwareOptions, board: Board) -> Estimate:
+def estimate(network: Network, options: HardwareOptions, board: Board, most_bits: int = 16) -> Estimate:
     """Resources on the board's family; on ECP5 and iCE40 with the serial link.
 
+    :param most_bits: as if no weight had more.
     :raises HardwareError: lanes that no hardware can have.
     """
-    for_lut, for_ff, dsp, blocks = features(network, options, board.flow)
+    for_lut, for_ff, dsp, blocks = features(network, options, board.flow, most_bits)
     fitted, linked = COEFFICIENTS[board.flow], board.flow in LINK_BLOCKS
     lut = sum(c * x for c, x in zip(fitted["lut"], for_lut, strict=True)) + (LINK["lut"] if linked else 0)
     ff = sum(c * x for c, x in zip(fitted["ff"], for_ff, strict=True)) + (LINK["ff"] if linked else 0)
@@ -172,32 +214,65 @@ def estimate(network: Network, options: HardwareOptions, board: Board) -> Estima
 def check(network: Network, options: HardwareOptions, board: Board) -> Estimate:
     """The estimate of a design that fits the board.
 
-    :raises FitError: it doesn't; the message says what is short and the most lanes that fit.
+    :raises FitError: it doesn't; the message says what is short, and what would fit: lanes; where no number of lanes
+        does, fewer weight bits or other boards.
     """
     need = estimate(network, options, board)
     if short := need.short(board.capacity):
         widest = max(options.lanes[p.name].synapse for p in network.populations)
         try:
-            lanes = largest(network, board).lanes
-            hint = ", ".join(
-                f"{name!r}: {lane.synapse} synapse and {lane.neuron} neuron lanes" for name, lane in lanes.items()
-            )
-            advice = f"these fit: {hint}"
+            advice = f"these fit: {_lanes_text(largest(network, board))}"
         except FitError:
-            advice = "no number of lanes fits"
+            advice = f"no number of lanes fits; {_elsewhere(network, board)}"
         raise FitError(f"board {board.name}: {widest} synapse lanes are too many: {'; '.join(short)}; {advice}")
     return need
 
 
-def largest(network: Network, board: Board, most: int = 256) -> HardwareOptions:
+def _lanes_text(options: HardwareOptions) -> str:
+    return ", ".join(
+        f"{name!r}: {lane.synapse} synapse and {lane.neuron} neuron lanes" for name, lane in options.lanes.items()
+    )
+
+
+def _elsewhere(network: Network, board: Board) -> str:
+    """What would fit where no number of lanes does."""
+    said = []
+
+    def holds(which: Board, bits: int) -> bool:  # the weights alone: quick
+        wanted = sum(q.weights.size * min(q.weight_bits, bits) for q in network.projections)
+        return wanted <= which.capacity.bram * which.capacity.bram_kilobits * 1024
+
+    for bits in range(max(q.weight_bits for q in network.projections) - 1, 1, -1):
+        if not holds(board, bits):
+            continue
+        try:
+            said.append(f"weights of {bits} bits would, with {_lanes_text(largest(network, board, most_bits=bits))}")
+            break
+        except FitError:
+            continue
+    other = []
+    for name in boards.names():
+        if name != board.name and holds(boards.load(name), 16):
+            try:
+                largest(network, boards.load(name))
+                other.append(name)
+            except FitError:
+                continue
+    said.append(f"as it is it fits {', '.join(other)}" if other else "it fits no board that ships")
+    memory = sum(q.weights.size * q.weight_bits for q in network.projections)
+    return f"{'; '.join(said)} (its weights are {memory / 8192:,.0f} KiB)"
+
+
+def largest(network: Network, board: Board, most: int = 256, most_bits: int = 16) -> HardwareOptions:
     """The most synapse lanes (a power of two up to `most`, and up to 8 neuron lanes) that fit, one event lane.
 
+    :param most_bits: as if no weight had more.
     :raises FitError: not even one lane per population fits.
     """
     synapse = most
     while True:
         options = default_options(network, synapse_lanes=synapse, neuron_lanes=min(8, synapse))
-        need = estimate(network, options, board)
+        need = estimate(network, options, board, most_bits)
         short = need.short(board.capacity)
         if not short:
             return options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from apical.hw import boards, fit
 from apical.hw.design import HardwareOptions, Lanes, default_options
 from apical.hw.harness import random_population
-from apical.sw.laws import Format, TwoPoint
+from apical.sw.geometry import Geometry
+from apical.sw.laws import Format, Relu, TwoPoint
 from apical.sw.network import Input, Network, Population, Projection
 
 
@@ -67,8 +69,30 @@ def test_a_network_that_no_lanes_fit_is_refused() -> None:
         fit.FitError, match=r"^board ulx3s: the network doesn't fit at any number of lanes: .*block RAM"
     ):
         fit.largest(network, boards.load("ulx3s"))
-    with pytest.raises(fit.FitError, match=r"no number of lanes fits$"):
+    nowhere = r"no number of lanes fits; it fits no board that ships \(its weights are 8,192 KiB\)$"
+    with pytest.raises(fit.FitError, match=nowhere):
         fit.check(network, default_options(network), boards.load("ulx3s"))
+
+
+def test_kernels_beyond_a_device_s_memory_are_refused_with_what_would_fit() -> None:
+    g = Geometry((128, 4, 4), 96, (3, 3), padding=(1, 1))
+    cells = Population("map", 96 * 16, Relu(), {"bias": np.zeros(1, np.int64)}, shape=g.target)
+    weights = np.random.default_rng(0).integers(-8, 8, g.weights_shape)
+    wires = (Projection("p", "in", "map", weights, weight_bits=8, pattern="conv", geometry=g),)
+    network = Network((Input("in", 2048, shape=g.source),), (cells,), wires, ("map",))
+    with pytest.raises(fit.FitError) as caught:
+        fit.check(network, default_options(network), boards.load("ulx3s-12f"))
+    found = re.search(
+        r"no number of lanes fits; weights of ([2-7]) bits would, with 'map': (\d+) synapse and (\d+) neuron lanes; as "
+        r"it is it fits (.*zcu104.*) \(its weights are 108 KiB\)$",
+        str(caught.value),
+    )
+    assert found is not None, caught.value
+    lanes = HardwareOptions({"map": Lanes(int(found[2]), int(found[3]))})
+    few = replace(network, projections=(replace(wires[0], weight_bits=max(int(found[1]), 4)),))
+    if int(found[1]) >= 4:
+        fit.check(few, lanes, boards.load("ulx3s-12f"))
+    fit.largest(network, boards.load("zcu104"))
 
 
 def test_more_lanes_never_need_less_logic() -> None:
