@@ -372,6 +372,13 @@ def grid() -> Figures:
     return Figures("grid", cli_bench_grid.figures(), dict(cli_bench_grid.PEERS))
 
 
+def competitive_plasticity() -> Figures:
+    """Rules that write less while they learn: updates saved on the way to 95 % of MNIST (stored study), and speed."""
+    from apical.sw import cli_bench_plasticity
+
+    return Figures("competitive-plasticity", cli_bench_plasticity.figures(), dict(cli_bench_plasticity.PEERS))
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -382,4 +389,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "ecp5": ecp5,
     "two-point": two_point,
     "grid": grid,
+    "competitive-plasticity": competitive_plasticity,
 }

@@ -18,7 +18,9 @@ from apical.sw.data import Bytes
 from apical.sw.plasticity import Rule, total
 from apical.sw.plasticity_online import DivergedError, Indices, Online
 
-PARTS = ("validation", "test")
+# Goals: the paper's on the test part. The last 5,000 training images are easier: a plain net that names 95 % of the
+# test part names 96 % of them, so there that is the same goal.
+GOALS = {"validation": 0.96, "test": 0.95}
 CLASSES = 10
 
 
@@ -28,7 +30,6 @@ class Settings:
 
     :param cells: N, of the hidden layer.
     :param rate: of gradient descent.
-    :param goal: share of right answers, of the validation and of the test part.
     :param every: samples between two looks.
     :param most: samples after which the run gives up.
     """
@@ -37,7 +38,6 @@ class Settings:
     rule: Rule = field(default_factory=Rule)
     rate: float = 0.01
     seed: int = 0
-    goal: float = 0.95
     every: int = 2000
     most: int = 120_000
 
@@ -56,7 +56,7 @@ def parts() -> dict[str, Part]:
     :raises DataError: it isn't there.
     """
     out = {}
-    for split in ("train", *PARTS):
+    for split in ("train", *GOALS):
         data = datasets.load(f"mnist:{split}")
         out[split] = Part(np.ascontiguousarray(data.images.reshape(len(data), -1)), np.ascontiguousarray(data.labels))
     return out
@@ -83,7 +83,7 @@ def spent(net: Online) -> dict[str, Any]:
 
 
 def reach(settings: Settings, data: Mapping[str, Part]) -> dict[str, Any]:
-    """Learn until both parts are named as well as the goal says.
+    """Learn until both parts are named as well as `GOALS` say.
 
     :param data: as `parts`.
     :returns: per part what `spent` says at the first look that reaches the goal (None: not within `most` samples, or
@@ -91,7 +91,7 @@ def reach(settings: Settings, data: Mapping[str, Part]) -> dict[str, Any]:
     """
     train, began = data["train"], time.perf_counter()
     net = Online(train.images.shape[1], settings.cells, CLASSES, settings.rule, settings.rate, seed=settings.seed)
-    found: dict[str, Any] = dict.fromkeys(PARTS)
+    found: dict[str, Any] = dict.fromkeys(GOALS)
     order = np.empty(0, np.int64)
     epoch = 0
     while net.samples < settings.most and None in found.values():
@@ -103,7 +103,7 @@ def reach(settings: Settings, data: Mapping[str, Part]) -> dict[str, Any]:
         except DivergedError:
             break
         order = order[settings.every :]
-        for part in PARTS:
-            if found[part] is None and reaches(net, data[part], settings.goal):
+        for part, goal in GOALS.items():
+            if found[part] is None and reaches(net, data[part], goal):
                 found[part] = spent(net)
     return {**found, "seconds": round(time.perf_counter() - began, 1)}
