@@ -102,7 +102,8 @@ def _damage(tree: Tree, rng: random.Random) -> None:
     elif kind == 5 and isinstance(node, dict):
         node["type"] = rng.choice((*nir_read.PRIMITIVES, "NIRGraph", "Izhikevich", 7, None))
     elif kind == 6:
-        nodes[name] = copy.deepcopy(graph) if rng.random() < 0.7 else rng.choice(("x", np.zeros(3), []))
+        odd: tuple[Any, ...] = ("x", np.zeros(3), [])
+        nodes[name] = copy.deepcopy(graph) if rng.random() < 0.7 else rng.choice(odd)
     elif kind == 7:
         graph["edges"] = rng.choice(([], "edges", np.zeros((2, 2)), [("a",)], [("a", "b", "c")]))
     elif kind == 8:
