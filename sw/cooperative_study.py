@@ -54,18 +54,17 @@ def score(found: Mapping[str, float]) -> float:
 
 
 def best_rates(runs: Iterable[Run]) -> list[Run]:
-    """Of each net and penalty the runs at one learning rate: the best by the validation score of seed 0.
+    """Of each net and penalty the runs at one learning rate.
 
-    A penalty whose rates weren't searched has one rate: that of the nearest smaller penalty that were.
+    The search has seed 0 alone at most rates; where several have all seeds, the best mean validation score decides.
     """
     groups: dict[str, dict[float, list[Run]]] = {}
     for r in runs:
         groups.setdefault(json.dumps([r[k] for k in SAME] + [r["penalty"]]), {}).setdefault(r["rate"], []).append(r)
     out: list[Run] = []
     for rates in groups.values():
-        first = {rate: score(r["validation"]) for rate, same in rates.items() for r in same if r["seed"] == 0}
-        if first:
-            out += rates[min(first, key=first.__getitem__)]
+        most = max(len(same) for same in rates.values())
+        out += min((same for same in rates.values() if len(same) == most), key=lambda same: mean(same, "validation"))
     return out
 
 

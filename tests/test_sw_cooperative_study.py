@@ -45,9 +45,13 @@ def test_curves_are_compared_at_the_same_score() -> None:
     assert ratios == pytest.approx([2.5, 2.5])  # .19 is beyond the point net's curve
 
 
-def test_the_rate_is_chosen_by_the_first_seeds_validation() -> None:
-    other = [run("relu", 0.0, e, 1.0, rate=2e-3, seed=s) for s, e in ((0, 0.21), (1, 0.1))]
-    assert study.best_rates([*POINT[:1], *other]) == POINT[:1]
+def test_the_best_rate_is_among_those_with_all_seeds() -> None:
+    def seeds(rate: float, *errors: float) -> list[dict[str, Any]]:
+        return [run("relu", 0.0, e, 1.0, rate=rate, seed=s) for s, e in enumerate(errors)]
+
+    searched, worse, better = seeds(3e-3, 0.1), seeds(1e-3, 0.18, 0.3), seeds(2e-3, 0.2, 0.22)
+    assert study.best_rates([*searched, *worse, *better]) == better
+    assert study.best_rates([*searched, *seeds(4e-3, 0.2)]) == searched
 
 
 def test_means_and_learning_speed_are_over_the_seeds() -> None:

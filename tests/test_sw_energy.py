@@ -264,6 +264,14 @@ def test_joules_per_sample_divide_by_the_samples() -> None:
     assert math.isclose(one["baseline"]["joules_per_sample"], five["baseline"]["joules_per_sample"], rel_tol=1e-12)
 
 
+def test_a_network_that_answers_in_every_tick_stands_beside_a_pass_per_tick() -> None:
+    trace = golden.run(tiny(), np.ones((2, 3, 3), np.int64))
+    networks = {decoder: replace(tiny(), decoder=decoder) for decoder in ("sum", "last", "rate", "tick", None)}
+    names = {decoder: energy.report(net, trace)["baseline"]["variant"] for decoder, net in networks.items()}
+    once, every = "int8, one pass", "int8, a pass per tick"
+    assert names == {"sum": once, "last": once, "rate": once, "tick": every, None: every}
+
+
 def test_baseline_variants_that_a_table_cannot_tell_apart_are_left_out_by_name() -> None:
     base = energy.report(tiny(), tiny_trace(), "ultrascale-two-point")["baseline"]
     assert set(base["variants"]) == {"int8, one pass", "int8, a pass per tick"}
