@@ -29,6 +29,8 @@ from apical.sw.surrogate import multi_gaussian
 MARGINS = 2.0 ** np.linspace(-1.5, 1.5, 13)  # scales to try, relative to the one at which the largest weight just fits
 OFFSETS = (0.0, 0.5, 1.0)  # added to the bias in steps; 0.5 is what the floor takes on average
 WINDOW = 8  # ticks over which spikes are counted before they are compared
+LIMIT_TRIED = 1 << 27  # weights of all candidates together; above it one candidate per neuron
+LIMIT_MOMENTS = 1 << 23  # numbers of the second moments; above it every factor is rounded by itself
 HEADROOM = 0.9  # share of a state's format that calibration data may fill
 
 # Judges a network's output: [samples, ticks, neurons] of the first output population, in real units.
@@ -131,6 +133,14 @@ class _Chosen:
     wires: list[RealProjection]
 
 
+def _grid(wires: list[RealProjection]) -> tuple[npt.NDArray[np.float64], tuple[float, ...]]:
+    """Margins and offsets to try; one of each where the candidates would be too large."""
+    count = sum(p.weights.size for p in wires)
+    if count * len(MARGINS) * len(OFFSETS) > LIMIT_TRIED:
+        return np.ones(1), (0.5,)
+    return MARGINS, OFFSETS
+
+
 def _candidates(
     real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
 ) -> _Candidates:
@@ -138,7 +148,8 @@ def _candidates(
     most, full = _largest_scale(cell, reached), _full_scale(cell, wires)
     if not cell.spikes:
         most = np.full(cell.size, most.min())
-    pairs = [(np.minimum(full * m, most), np.full(cell.size, o)) for m in MARGINS for o in OFFSETS]
+    margins, offsets_ = _grid(wires)
+    pairs = [(np.minimum(full * m, most), np.full(cell.size, o)) for m in margins for o in offsets_]
     scales, offsets = np.array([s for s, _ in pairs]), np.array([o for _, o in pairs])
 
     def repeat(array: RealArray) -> RealArray:
@@ -171,7 +182,6 @@ def _rounded(
     """
     delays = [p.delay for p in wide for _ in range(p.weights.shape[1])]
     own = wanted if cell.spikes and "threshold" in cell.params else None
-    second = moments(cell, np.concatenate(events, axis=2), delays, own)
     specs = cell.law.parameters()
     names = ["bias"] if own is None else ["threshold", "bias"]
     parts = [p.weights for p in wide]
@@ -180,7 +190,11 @@ def _rounded(
     bounds = [*ends[:-1], *(Format(p.bits).bounds for p in wide for _ in range(p.weights.shape[1])), ends[-1]]
     factors = torch.from_numpy(np.concatenate([*columns[:-1], *parts, columns[-1]], axis=1))
     low, high = torch.tensor(bounds, dtype=torch.float64).T
-    out = compensated(factors.view(-1, cell.size, factors.shape[1]), low, high, second).view(factors.shape).numpy()
+    if cell.size * factors.shape[1] ** 2 > LIMIT_MOMENTS:
+        out = factors.round().clamp(low, high).numpy()
+    else:
+        second = moments(cell, np.concatenate(events, axis=2), delays, own)
+        out = compensated(factors.view(-1, cell.size, factors.shape[1]), low, high, second).view(factors.shape).numpy()
     first = len(names) - 1
     cuts = np.cumsum([first, *(p.shape[1] for p in parts)])
     params = {**many.params, "bias": out[:, -1].copy()}
@@ -212,9 +226,10 @@ def _choose(
     if cell.spikes:
         best = errors.argmin(axis=0)
     else:  # one scale for all: the best offset of each neuron, then the best margin of all
-        by_margin = errors.reshape(len(MARGINS), len(OFFSETS), cell.size)
+        margins, offsets = _grid(wires)
+        by_margin = errors.reshape(len(margins), len(offsets), cell.size)
         margin = int(by_margin.min(axis=1).sum(axis=1).argmin())
-        best = margin * len(OFFSETS) + by_margin[margin].argmin(axis=0)
+        best = margin * len(offsets) + by_margin[margin].argmin(axis=0)
     return tried.pick(best, wires)
 
 

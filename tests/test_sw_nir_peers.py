@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -134,3 +135,31 @@ def test_the_peer_itself_run_anew_agrees(peer: str, tmp_path: Path) -> None:
         found = compare(peer, file, case, tmp_path)
         assert (found["f1"] or 1) >= 0.999, case
         assert (found["error"] or 0) < 1e-5, case
+
+
+PAPER = Path(os.environ.get("APICAL_DATA", "")) / "nir_paper"
+
+
+@pytest.mark.skipif(not PAPER.is_dir(), reason="APICAL_DATA doesn't hold nir_paper")
+def test_braille_fires_as_published_to_the_spike() -> None:
+    """Activity that snnTorch gave for the NIR paper's test sample (neuromorphs/NIR, 03_rnn)."""
+    graph = nir_read.read(PAPER / "03_rnn" / "braille_noDelay_bias_zero.nir")
+    network = nir_twin.of_graph(graph, "snntorch", 1e-4, ["reset=zero", "reset_delay=false"])
+    with np.load(PAPER.parent / "braille_letters7" / "ds_test_sample0_from_pdf.npz") as file:
+        values = nir_twin.run(network, file["spikes"][None], every=True)["lif1.lif"][0]
+    published = np.load(PAPER / "03_rnn" / "snntorch_activity_noDelay_bias_zero.npy")
+    assert published.sum() == 119 and np.array_equal(values, published)
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not PAPER.is_dir(), reason="APICAL_DATA doesn't hold nir_paper")
+def test_braille_rounds_within_a_point() -> None:
+    graph = nir_read.read(PAPER / "03_rnn" / "braille_noDelay_bias_zero.nir")
+    network = nir_twin.of_graph(graph, "snntorch", 1e-4, ["reset=zero", "reset_delay=false"])
+    with np.load(PAPER.parent / "braille_letters7" / "braille7_dev.npz") as file:
+        x, labels = np.unpackbits(file["spikes"], axis=1).astype(np.int64), file["labels"]
+    before = (nir_check.decide(nir_twin.run(network, x)["lif2"], "sum") == labels).mean()
+    chosen = x[np.random.default_rng(0).permutation(len(x))[:40]]
+    done = calibrate.calibrate(nir_import.of_data(network, chosen, nir_import.Formats()), chosen)
+    after = (nir_check.decide(golden.run(done.network, x).outputs["lif2"], "sum") == labels).mean()
+    assert before > 0.96 and after > before - 0.01
