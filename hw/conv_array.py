@@ -373,10 +373,7 @@ def _table(name: str, entries: Sequence[tuple[int, ...]], index: Value) -> Field
 
 def _registers(m: Module, name: str, values: Fields, load: Value) -> Fields:
     """Registers of the values' shapes, loaded together."""
-    out: Fields = {}
-    for key, value in values.items():
-        held = Signal(value.shape(), name=f"{name}_{key}", reset_less=True)
-        with m.If(load):
-            m.d.sync += held.eq(value)
-        out[key] = held
+    out: Fields = {k: Signal(v.shape(), name=f"{name}_{k}", reset_less=True) for k, v in values.items()}
+    with m.If(load):
+        m.d.sync += [out[k].eq(v) for k, v in values.items()]
     return out

@@ -148,3 +148,13 @@ def test_a_plan_visits_what_the_geometry_reaches() -> None:
             reached = {oy * g.target[2] + ox for _, oy in g.axes[0].reached(y) for _, ox in g.axes[1].reached(x)}
             assert places == reached
     assert event_cycles(p, lanes).tolist() == np.maximum(np.tile(g.positions.reshape(-1) * 2, 4), 1).tolist()
+
+
+def test_a_map_leaves_the_chip_by_coordinates() -> None:
+    network = one_map(Geometry((2, 5, 3), 5, (3, 2), (2, 1)))
+    options = HardwareOptions({"map": Lanes(4, 2, 2)}, {"in": 2})
+    x = events(network, 2, 2, 0.5)
+    for engine in ("verilated", "cocotb"):
+        result = cosim(network, x, options=options, engine=engine, workers=1)
+        assert result.equal, result.divergence
+        assert (result.golden.values["map"] != 0).any()

@@ -170,3 +170,30 @@ def made() -> tuple[Any, ...]:
 def test_an_axis_without_padding_reaches_fewer_at_its_ends() -> None:
     assert Axis(5, 3, 1, 0, 1).counts.tolist() == [1, 2, 3, 2, 1]
     assert Axis(5, 2, 2, 0, 1).counts.tolist() == [1, 1, 1, 1, 0]
+
+
+def test_work_of_a_map_is_counted_at_its_borders() -> None:
+    from apical.sw import energy
+
+    for pattern in ("conv", "pool"):
+        g = replace(SHAPES[3], padding=(1, 1))
+        n = network(g, pattern)
+        x = np.ones((1, 1, n.input_size), np.int64)
+        trace = golden.run(n, x)
+        counts = energy.counts(n, trace)
+        assert counts["synaptic_operation"] == n.projections[0].fan_out.sum() < 4 * n.input_size
+        assert counts["weight_read"] == counts["multiply"] == (counts["add"] if pattern == "conv" else 0)
+        assert counts["parameter_read"] == n.populations[0].size  # read per neuron, held per channel
+        assert energy.baseline(n, 1, 1)["int8, one pass"]["synaptic_operation"] == counts["synaptic_operation"]
+
+
+def test_single_cells_of_a_map_can_t_die_but_its_kernels_can() -> None:
+    from apical.sw.damage import DamageError, damage
+
+    n = network(SHAPES[1])
+    with pytest.raises(DamageError, match=r"^population 'map': expected cells with weights of their own, got a map"):
+        damage(n, 0.5, what="stream:map")
+    damaged = damage(n, 0.5, what="synapses")
+    assert damaged.synapses == round(np.count_nonzero(n.projections[0].weights) * 0.5)
+    half = damage(n, 0.5, what="stream:in")
+    assert half.facts()["channels"] == 38 and half.network == n
