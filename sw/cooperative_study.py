@@ -64,7 +64,9 @@ def best_rates(runs: Iterable[Run]) -> list[Run]:
     out: list[Run] = []
     for rates in groups.values():
         most = max(len(same) for same in rates.values())
-        out += min((same for same in rates.values() if len(same) == most), key=lambda same: mean(same, "validation"))
+        whole = [same for same in rates.values() if len(same) == most]
+        chosen: list[Run] = min(whole, key=lambda same: mean(same, "validation"))
+        out += chosen
     return out
 
 
