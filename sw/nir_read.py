@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 LIMIT_FILE = 1 << 29  # bytes
 LIMIT_NUMBERS = 1 << 26  # of all arrays together
 LIMIT_NODES, LIMIT_EDGES, LIMIT_DEPTH = 4096, 16384, 16
+LIMIT_MEMORY = 1 << 30  # bytes that reading may take: the numbers, and as much again
 LIMIT_TEXT = 4096  # characters of one string
 
 Tree = dict[str, Any]  # of str: dict, array or str
@@ -129,7 +131,7 @@ def read(path: Path) -> Graph:
     except ImportError as error:
         raise ImportError(f"{path}: reading NIR needs h5py: pip install 'apical[nir]'") from error
     try:
-        with h5py.File(path, "r") as file:
+        with _bounded(), h5py.File(path, "r") as file:
             tree = _tree(file, h5py, "", 0, [LIMIT_NUMBERS, 16 * LIMIT_NODES])
     except NirError as error:
         raise NirError(*(f"{path}: {each}" for each in error.each)) from None
@@ -140,6 +142,30 @@ def read(path: Path) -> Graph:
         return graph_of(tree)
     except NirError as error:
         raise NirError(*(f"{path}: {each}" for each in error.each)) from None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """At most `LIMIT_MEMORY` more address space: HDF5's library believes the sizes that a damaged file declares.
+
+    Only where the system can tell and limit it (Linux).
+    """
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        before, most = resource.getrlimit(resource.RLIMIT_AS)
+        wanted = pages * resource.getpagesize() + LIMIT_MEMORY
+        if before != resource.RLIM_INFINITY:
+            wanted = min(wanted, before)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def of_nir(graph: Any) -> Graph:
