@@ -44,8 +44,8 @@ def dense(network: Network, samples: int, ticks: int, variant: Variant) -> dict[
     """Counted work of the dense point-neuron MLP with the network's layer sizes, every value sent.
 
     Each delay-0 projection is a layer of one multiply-accumulate per connection (a pool: an addition); all compartments
-    of a population sum into one point neuron, ReLU with bias. Delayed projections (recurrence) have no counterpart in an MLP and are
-    left out.
+    of a population sum into one point neuron, ReLU with bias. Delayed projections (recurrence) have no counterpart in
+    an MLP and are left out.
 
     :returns: counts by kind of the whole run, as `apical.sw.energy.counts`.
     """

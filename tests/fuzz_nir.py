@@ -1,7 +1,8 @@
 """Damaged NIR graphs: ``python fuzz_nir.py COUNT SEED FOLDER``. Every one must be refused with a message, or work.
 
 Half of them are files of stored peers' graphs with bytes changed, cut or swapped; half are trees whose nodes, edges
-and arrays are changed before they are checked. Exit status 1 with the seed of the case where anything but NirError comes out.
+and arrays are changed before they are checked. Exit status 1 with the seed of the case where anything but NirError
+comes out.
 """
 
 from __future__ import annotations

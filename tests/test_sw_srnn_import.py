@@ -276,7 +276,10 @@ def test_the_command_imports_and_compares(apical: Callable[..., Any], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--source", "tea"], "--source: expected one of srnn, nir, snntorch, norse, sinabs, rockpool, spikingjelly, got 'tea'"),
+        (
+            ["--source", "tea"],
+            "--source: expected one of srnn, nir, snntorch, norse, sinabs, rockpool, spikingjelly, got 'tea'",
+        ),
         (["--layout", "tea"], "--layout: expected one of ecg, shd, smnist, got 'tea'"),
         (["--layout", "shd"], "expected array 'i_2_h1.weight', got"),
         (["--calibrate", "mnist:sample"], "--calibrate mnist:sample: expected 4 channels, got shape [500, 28, 28]"),
