@@ -8,179 +8,15 @@ between them isn't seen, and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from apical.sw import nir_read, nir_twin
-from apical.sw.nir_read import Edge, Graph, NirError
-from apical.sw.nir_shapes import stripped
+from apical.sw.live_trace import Imported, Layer, array, linear, looped, one, text, traced, weights
+from apical.sw.nir_read import NirError
 
-
-@dataclass(frozen=True)
-class Imported:
-    """A live module as a graph.
-
-    :param source: whose profile it has. :param dt: in the unit of its time constants.
-    """
-
-    graph: Graph
-    source: str
-    dt: float
-
-    def network(self) -> nir_twin.FloatNetwork:
-        """Its float twin."""
-        return nir_twin.of_graph(self.graph, self.source, self.dt)
-
-
-@dataclass
-class Layer:
-    """What one module becomes: nodes by suffix ('' is the one that gives the layer's output), and edges among them.
-
-    :param enter: suffix of the node that takes the layer's input.
-    """
-
-    nodes: dict[str, tuple[str, dict[str, Any], dict[str, str]]]
-    edges: list[Edge] = field(default_factory=list)
-    enter: str = ""
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
-
-
-def _one(kind: str, meta: dict[str, str] | None = None, **fields: Any) -> Layer:
-    return Layer({"": (kind, fields, meta or {})})
-
-
-def _looped(cell: Layer, weights: tuple[str, dict[str, Any], dict[str, str]]) -> Layer:
-    """A cell that feeds itself through linear weights."""
-    return Layer({**cell.nodes, ".w_rec": weights}, [("", ".w_rec"), (".w_rec", "")])
-
-
-def _weights(module: Any, name: str) -> tuple[str, dict[str, Any], dict[str, str]]:
-    found = _linear(module)
-    if found is None or set(found.nodes) != {""}:
-        raise NirError(f"module {name!r}: recurrent weights: expected a linear layer, got {type(module).__name__}")
-    return found.nodes[""]
-
-
-def _linear(module: Any) -> Layer | None:
-    """PyTorch's own layers."""
-    if isinstance(module, nn.Linear):
-        if module.bias is None:
-            return _one("Linear", weight=module.weight)
-        return _one("Affine", weight=module.weight, bias=module.bias)
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        if module.padding_mode != "zeros":
-            raise NirError(f"Conv: expected padding by zeros, got {module.padding_mode!r}")
-        bias = np.zeros(module.out_channels) if module.bias is None else module.bias
-        given: dict[str, Any] = {"stride": module.stride, "dilation": module.dilation, "groups": module.groups}
-        kind = "Conv1d" if isinstance(module, nn.Conv1d) else "Conv2d"
-        return _one(kind, weight=module.weight, bias=bias, padding=module.padding, **given)
-    if isinstance(module, nn.AvgPool2d):
-        if module.ceil_mode or not module.count_include_pad or module.divisor_override is not None:
-            raise NirError("AvgPool2d: expected no ceil_mode, counted padding and no divisor_override")
-        stride = module.kernel_size if module.stride is None else module.stride
-        return _one("AvgPool2d", kernel_size=module.kernel_size, stride=stride, padding=module.padding)
-    if isinstance(module, nn.Flatten):
-        # Dimensions without the batch.
-        first, last = module.start_dim, module.end_dim
-        return _one("Flatten", start_dim=first - 1 if first > 0 else first, end_dim=last - 1 if last > 0 else last)
-    if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Identity):
-        return _one("Identity")
-    return None
-
-
-def _first(value: Any) -> Tensor | None:
-    while isinstance(value, tuple | list) and value:
-        value = value[0]
-    return value if isinstance(value, Tensor) else None
-
-
-def _traced(
-    net: nn.Module, convert: Callable[[str, Any], Layer | None], run: Callable[[], Any], shape: tuple[int, ...]
-) -> Graph:
-    """The graph of one run.
-
-    :param convert: a module's layer; None: look into it. :param shape: of the input, without batch and time.
-    """
-    layers: dict[str, Layer] = {}
-    found: list[tuple[str, Any]] = []
-
-    def visit(path: str, module: Any) -> None:
-        layer = convert(path, module)
-        if layer is not None:
-            layers[path] = layer
-            found.append((path, module))
-            return
-        inner = list(module.named_children())
-        if not inner and path:
-            raise NirError(f"module {path!r}: {type(module).__name__} isn't known; replace it, or export a NIR graph")
-        for key, child in inner:
-            visit(f"{path}.{key}" if path else key, child)
-
-    visit("", net)
-    made: dict[int, str] = {}  # identity of a tensor to the module that gave it
-    keep: list[Tensor] = []
-    edges: list[Edge] = []
-    called: list[str] = []
-
-    def hook(path: str) -> Callable[[Any, Any, Any], None]:
-        def noted(module: Any, inputs: Any, output: Any) -> None:
-            given, sent = _first(inputs), _first(output)
-            if path not in called:
-                called.append(path)
-                edges.append((made.get(id(given), "input"), path))
-            if sent is not None:
-                keep.append(sent)
-                made[id(sent)] = path
-
-        return noted
-
-    handles = [module.register_forward_hook(hook(path)) for path, module in found]
-    try:
-        with torch.no_grad():
-            run()
-    finally:
-        for handle in handles:
-            handle.remove()
-    if silent := sorted(set(layers) - set(called)):
-        raise NirError(f"module {silent[0]!r}: not called in the run with the sample")
-    begin = [b for a, b in edges if a == "input"]
-    if len(begin) != 1:
-        raise NirError(
-            f"modules {begin[1:] or begin}: their input isn't another module's output; what forward() computes between "
-            f"modules isn't seen"
-        )
-    return _assembled(layers, edges, called[-1], shape, stripped(tuple(keep[-1].shape)))
-
-
-def _assembled(
-    layers: dict[str, Layer], edges: list[Edge], last: str, shape: tuple[int, ...], out: tuple[int, ...]
-) -> Graph:
-    nodes = {"input": _entry("Input", {"shape": shape}, {}), "output": _entry("Output", {"shape": out}, {})}
-    pairs: list[Edge] = []
-    for path, layer in layers.items():
-        for suffix, given in layer.nodes.items():
-            nodes[path + suffix] = _entry(*given)
-        pairs += [(path + a, path + b) for a, b in layer.edges]
-    pairs += [(a, b + layers[b].enter) for a, b in edges]
-    pairs.append((last, "output"))
-    return nir_read.graph_of({"version": "1.0", "node": {"type": "NIRGraph", "nodes": nodes, "edges": pairs}})
-
-
-def _entry(kind: str, fields: dict[str, Any], meta: dict[str, str]) -> dict[str, Any]:
-    plain = {k: v if isinstance(v, str) else _array(v) for k, v in fields.items()}
-    return {"type": kind, **plain, "metadata": {f"apical_{k}": v for k, v in meta.items()}}
-
-
-def _text(value: float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(float(value))
+__all__ = ["Imported", "from_norse", "from_rockpool", "from_sinabs", "from_snntorch", "from_spikingjelly"]
 
 
 def from_snntorch(net: Any, sample: Tensor) -> Imported:
@@ -196,39 +32,39 @@ def from_snntorch(net: Any, sample: Tensor) -> Imported:
 
     def convert(path: str, module: Any) -> Layer | None:
         if not isinstance(module, snn.SpikingNeuron):
-            return _linear(module)
-        if module.inhibition or module.state_quant or float(torch.as_tensor(module.graded_spikes_factor).max()) != 1:
+            return linear(module)
+        if module.inhibition or module.state_quant or float(array(module.graded_spikes_factor).max()) != 1:
             raise NirError(f"module {path!r}: inhibition, state_quant and graded_spikes_factor aren't supported")
         kinds = {snn.Leaky: "LIF", snn.RLeaky: "LIF", snn.Synaptic: "CubaLIF", snn.RSynaptic: "CubaLIF"}
         if type(module) not in kinds:
             raise NirError(
                 f"module {path!r}: {type(module).__name__} isn't known; known: Leaky, Synaptic, RLeaky, RSynaptic"
             )
-        tau, theta = _tau(module.beta, dt), _array(module.threshold)
-        meta = {"reset": module.reset_mechanism, "reset_delay": _text(bool(module.reset_delay))}
+        tau, theta = _tau(module.beta, dt), array(module.threshold)
+        meta = {"reset": module.reset_mechanism, "reset_delay": text(bool(module.reset_delay))}
         shared = {"r": tau / dt, "v_leak": np.zeros(1), "v_threshold": theta, "v_reset": np.zeros(1)}
         if kinds[type(module)] == "LIF":
-            cell = _one("LIF", meta, tau=tau, **shared)
+            cell = one("LIF", meta, tau=tau, **shared)
         else:
             syn = _tau(module.alpha, dt)
-            cell = _one("CubaLIF", meta, tau_mem=tau, tau_syn=syn, w_in=syn / dt, **shared)
+            cell = one("CubaLIF", meta, tau_mem=tau, tau_syn=syn, w_in=syn / dt, **shared)
         if not hasattr(module, "recurrent"):
             return cell
         if not module.all_to_all:
-            return _looped(cell, ("Scale", {"scale": module.recurrent.V}, {}))
-        return _looped(cell, _weights(module.recurrent, path))
+            return looped(cell, ("Scale", {"scale": module.recurrent.V}, {}))
+        return looped(cell, weights(module.recurrent, path))
 
     def run() -> Any:
         utils.reset(net)
         net(sample)
         utils.reset(net)
 
-    return Imported(_traced(net, convert, run, tuple(sample.shape[1:])), "snntorch", dt)
+    return Imported(traced(net, convert, run, tuple(sample.shape[1:])), "snntorch", dt)
 
 
 def _tau(decay: Any, dt: float) -> np.ndarray:
     with np.errstate(divide="ignore"):
-        return np.asarray(dt / (1 - _array(decay).astype(np.float64)))
+        return np.asarray(dt / (1 - array(decay).astype(np.float64)))
 
 
 def from_norse(net: Any, sample: Tensor) -> Imported:
@@ -249,29 +85,29 @@ def from_norse(net: Any, sample: Tensor) -> Imported:
         if not isinstance(module, LIFCell | LIFBoxCell | LIBoxCell | IAFCell | LIFRecurrentCell):
             if type(module).__module__.startswith("norse.") and not list(module.children()):
                 raise NirError(f"module {path!r}: {type(module).__name__} isn't known")
-            return _linear(module)
+            return linear(module)
         p = module.p
         if isinstance(module, IAFCell):
-            return _one("IF", r=np.ones(1), v_threshold=p.v_th, v_reset=p.v_reset)
+            return one("IF", r=np.ones(1), v_threshold=p.v_th, v_reset=p.v_reset)
         dt = float(module.dt)
         steps.add(dt)
         leak = {"r": np.ones(1), "v_leak": p.v_leak}
-        tau = dt / _array(p.tau_mem_inv).astype(np.float64)  # as its exporter writes it
+        tau = dt / array(p.tau_mem_inv).astype(np.float64)  # as its exporter writes it
         if isinstance(module, LIBoxCell):
-            return _one("LI", tau=tau, **leak)
+            return one("LI", tau=tau, **leak)
         fires = {**leak, "v_threshold": p.v_th, "v_reset": p.v_reset}
         meta = {"reset": "subtract" if getattr(p, "reset_method", None) is reset.reset_subtract else "value"}
         if isinstance(module, LIFBoxCell):
-            return _one("LIF", meta, tau=tau, **fires)
-        syn = dt / _array(p.tau_syn_inv).astype(np.float64)
-        cell = _one("CubaLIF", meta, tau_mem=tau, tau_syn=syn, w_in=np.ones(1), **fires)
+            return one("LIF", meta, tau=tau, **fires)
+        syn = dt / array(p.tau_syn_inv).astype(np.float64)
+        cell = one("CubaLIF", meta, tau_mem=tau, tau_syn=syn, w_in=np.ones(1), **fires)
         if not isinstance(module, LIFRecurrentCell):
             return cell
-        out = _looped(cell, ("Linear", {"weight": module.recurrent_weights}, {}))
+        out = looped(cell, ("Linear", {"weight": module.recurrent_weights}, {}))
         nodes = {**out.nodes, ".w_in": ("Linear", {"weight": module.input_weights}, {})}
         return Layer(nodes, [*out.edges, (".w_in", "")], ".w_in")
 
-    graph = _traced(net, convert, lambda: net(sample), tuple(sample.shape[1:]))
+    graph = traced(net, convert, lambda: net(sample), tuple(sample.shape[1:]))
     if len(steps) > 1:
         raise NirError(f"expected cells of one dt, got {sorted(steps)}")
     return Imported(graph, "norse", steps.pop() if steps else 1e-3)
@@ -289,9 +125,9 @@ def from_sinabs(net: Any, sample: Tensor) -> Imported:
     def convert(path: str, module: Any) -> Layer | None:
         if isinstance(module, sl.SumPool2d):
             stride = module.kernel_size if module.stride is None else module.stride
-            return _one("SumPool2d", kernel_size=module.kernel_size, stride=stride, padding=np.zeros(2, np.int64))
+            return one("SumPool2d", kernel_size=module.kernel_size, stride=stride, padding=np.zeros(2, np.int64))
         if not isinstance(module, sl.StatefulLayer):
-            return _linear(module)
+            return linear(module)
         if not isinstance(module, sl.LIF | sl.ExpLeak):
             raise NirError(f"module {path!r}: {type(module).__name__} isn't known; known: LIF, IAF, ExpLeak")
         integrates = isinstance(module, sl.IAF | sl.IAFRecurrent)
@@ -308,27 +144,27 @@ def from_sinabs(net: Any, sample: Tensor) -> Imported:
             if integrates:
                 raise NirError(f"module {path!r}: an IAF with tau_syn isn't supported")
             # i = a (i + I): what was added decays at once, so the gain into the membrane has the factor a.
-            alpha = np.exp(-1 / _array(syn).astype(np.float64))
-            rate = -np.expm1(-1 / _array(tau).astype(np.float64))
+            alpha = np.exp(-1 / array(syn).astype(np.float64))
+            rate = -np.expm1(-1 / array(tau).astype(np.float64))
             times = {"tau_mem": tau, "tau_syn": syn, "w_in": np.ones(1), "r": alpha if normed else alpha / rate}
             meta |= {"membrane_gain": "ode", "synapse_gain": "w_in"}
-            cell = _one(f"CubaLI{last}", meta, **times, **shared)
+            cell = one(f"CubaLI{last}", meta, **times, **shared)
         elif integrates:
             del shared["v_leak"]
-            cell = _one("IF", meta, r=np.ones(1), **shared)
+            cell = one("IF", meta, r=np.ones(1), **shared)
         else:
-            cell = _one(f"LI{last}", meta, tau=tau, r=np.ones(1), **shared)
+            cell = one(f"LI{last}", meta, tau=tau, r=np.ones(1), **shared)
         inner = getattr(module, "rec_connect", None)
         if inner is not None and isinstance(inner, nn.Sequential):
             inner = next((m for m in inner if isinstance(m, nn.Linear)), inner)
         if inner is None:
             return cell
-        if getattr(inner, "bias", None) is not None and _array(inner.bias).any():
+        if getattr(inner, "bias", None) is not None and array(inner.bias).any():
             raise NirError(
                 f"module {path!r}: the bias of rec_connect isn't there in the first tick, which a cell can't do; train "
                 f"with bias=False, or move it to the layer before (its first tick then differs)"
             )
-        return _looped(cell, _weights(inner, path))
+        return looped(cell, weights(inner, path))
 
     def run() -> Any:
         for layer in net.modules():
@@ -338,7 +174,7 @@ def from_sinabs(net: Any, sample: Tensor) -> Imported:
 
     first = next((m for m in net.modules() if isinstance(m, sl.StatefulLayer)), None)
     squeezes = first is not None and type(first).__name__.endswith("Squeeze")
-    return Imported(_traced(net, convert, run, tuple(sample.shape[1 if squeezes else 2 :])), "sinabs", 1.0)
+    return Imported(traced(net, convert, run, tuple(sample.shape[1 if squeezes else 2 :])), "sinabs", 1.0)
 
 
 def _sinabs_fires(path: str, module: Any, spikes: tuple[Any, Any], resets: tuple[Any, Any]) -> dict[str, str]:
@@ -348,7 +184,7 @@ def _sinabs_fires(path: str, module: Any, spikes: tuple[Any, Any], resets: tuple
     if module.min_v_mem is not None:
         if function is None:
             raise NirError(f"module {path!r}: a read-out with min_v_mem isn't supported")
-        out["floor"] = _text(float(module.min_v_mem))
+        out["floor"] = text(float(module.min_v_mem))
     if function is None:
         return out
     if function not in spikes:
@@ -375,34 +211,34 @@ def from_rockpool(net: Any, sample: Tensor) -> Imported:
 
     def convert(path: str, module: Any) -> Layer | None:
         if isinstance(module, LinearTorch):
-            weight = _array(module.weight).T
+            weight = array(module.weight).T
             bias = getattr(module, "bias", None)
-            return _one("Linear", weight=weight) if bias is None else _one("Affine", weight=weight, bias=bias)
+            return one("Linear", weight=weight) if bias is None else one("Affine", weight=weight, bias=bias)
         if not isinstance(module, LIFNeuronTorch | LIFTorch | ExpSynTorch):
             return None
         dt = float(module.dt)
         steps.add(dt)
         if isinstance(module, ExpSynTorch):
-            return _one("LI", tau=module.tau, r=np.ones(1), v_leak=np.zeros(1))
-        tau = _array(module.tau_mem).astype(np.float64).reshape(-1)
+            return one("LI", tau=module.tau, r=np.ones(1), v_leak=np.zeros(1))
+        tau = array(module.tau_mem).astype(np.float64).reshape(-1)
         # A bias of the membrane is a leak towards bias / (1 - alpha).
-        rest = _array(module.bias).astype(np.float64).reshape(-1) / -np.expm1(-dt / tau)
+        rest = array(module.bias).astype(np.float64).reshape(-1) / -np.expm1(-dt / tau)
         shared = {"r": np.ones(1), "v_leak": rest, "v_threshold": module.threshold, "v_reset": np.zeros(1)}
         if isinstance(module, LIFNeuronTorch):
-            return _one("LIF", tau=tau, **shared)
+            return one("LIF", tau=tau, **shared)
         if module.n_synapses != 1:
             raise NirError(f"module {path!r}: expected one synapse per neuron, got {module.n_synapses}")
-        syn = _array(module.tau_syn).astype(np.float64).reshape(-1)
-        cell = _one("CubaLIF", tau_mem=tau, tau_syn=syn, w_in=np.ones(1), **shared)
-        if not _array(module.w_rec).any():
+        syn = array(module.tau_syn).astype(np.float64).reshape(-1)
+        cell = one("CubaLIF", tau_mem=tau, tau_syn=syn, w_in=np.ones(1), **shared)
+        if not array(module.w_rec).any():
             return cell
-        return _looped(cell, ("Linear", {"weight": _array(module.w_rec).T}, {}))
+        return looped(cell, ("Linear", {"weight": array(module.w_rec).T}, {}))
 
     def run() -> Any:
         net.reset_state()
         return net(sample)
 
-    graph = _traced(net, convert, run, tuple(sample.shape[2:]))
+    graph = traced(net, convert, run, tuple(sample.shape[2:]))
     if len(steps) > 1:
         raise NirError(f"expected cells of one dt, got {sorted(steps)}")
     return Imported(graph, "rockpool", steps.pop() if steps else 1e-3)
@@ -420,14 +256,14 @@ def from_spikingjelly(net: Any, sample: Tensor) -> Imported:
 
     def convert(path: str, module: Any) -> Layer | None:
         if not isinstance(module, neuron.BaseNode):
-            return _linear(module)
+            return linear(module)
         if module.step_mode != "s":
             raise NirError(f"module {path!r}: expected step mode 's', got {module.step_mode!r}")
         rest = 0.0 if module.v_reset is None else float(module.v_reset)
         meta = {"reset": "subtract" if module.v_reset is None else "value"}
         fires = {"v_threshold": np.array(float(module.v_threshold)), "v_reset": np.array(rest)}
         if type(module) is neuron.IFNode:
-            return _one("IF", meta, r=np.array(1 / dt), **fires)
+            return one("IF", meta, r=np.array(1 / dt), **fires)
         if type(module) is neuron.CUBALIFNode:
             mem, syn = dt / (1 - module.v_decay), dt / (1 - module.c_decay)
             times = {
@@ -436,16 +272,16 @@ def from_spikingjelly(net: Any, sample: Tensor) -> Imported:
                 "r": np.array(mem / dt),
                 "w_in": np.array(syn / dt),
             }
-            return _one("CubaLIF", meta, **times, v_leak=np.zeros(1), **fires)
+            return one("CubaLIF", meta, **times, v_leak=np.zeros(1), **fires)
         if type(module) not in (neuron.LIFNode, neuron.ParametricLIFNode):
             raise NirError(f"module {path!r}: {type(module).__name__} isn't known")
         tau = float(module.tau) if type(module) is neuron.LIFNode else float(1 / module.w.sigmoid())
         gain = 1.0 if module.decay_input else tau
-        return _one("LIF", meta, tau=np.array(tau * dt), r=np.array(gain), v_leak=np.array(rest), **fires)
+        return one("LIF", meta, tau=np.array(tau * dt), r=np.array(gain), v_leak=np.array(rest), **fires)
 
     def run() -> Any:
         functional.reset_net(net)
         net(sample)
         functional.reset_net(net)
 
-    return Imported(_traced(net, convert, run, tuple(sample.shape[1:])), "spikingjelly", dt)
+    return Imported(traced(net, convert, run, tuple(sample.shape[1:])), "spikingjelly", dt)
