@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from apical.sw import golden, on_chip
+from apical.sw import datasets, golden, on_chip, on_chip_recipe
 from apical.sw.arithmetic import IntegerOps
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu
 from apical.sw.network import Input, Network, NetworkError, Population, Projection
@@ -318,3 +318,16 @@ def test_what_cant_learn_is_refused_with_the_reason() -> None:
 def test_an_option_out_of_range_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("gates", "least"), [("none", 0.86), ("lazy", 0.86), ("all", 0.83)])
+def test_digits_are_learned_on_the_chip(gates: on_chip_recipe.Gates, least: float) -> None:
+    network = on_chip_recipe.network()
+    chip = OnChip(network, on_chip_recipe.learning(gates))
+    train, test = (datasets.load(f"mnist:{split}") for split in ("sample-train", "sample"))
+    for _ in range(3):
+        chip.learn(train.encode(network.encoding), train.labels)
+    trace = golden.run(chip.network(), test.encode(network.encoding))
+    reached = datasets.figures(network, trace, test.labels)["accuracy"]
+    assert reached is not None and reached >= least

@@ -36,12 +36,8 @@ Job = dict[str, Any]
 CELLS = (100, 300, 1000, 3000)
 FRACTIONS, SUBNETS = (0.1, 0.01, 0.003, 0.001), (60, 100, 200)
 MARGIN = 0.3  # of the lazy rules: a third of the way between the targets
-RATES = {
-    "plain": (0.003, 0.005, 0.01, 0.02),
-    "rule 1": (0.01, 0.02, 0.03),
-    "rule 2": (0.01, 0.02, 0.03),
-    "rule 3": (0.01, 0.02, 0.04),
-}
+RATES = (0.02, 0.01, 0.03)  # in the order in which they are tried
+MOST = 80_000  # samples: more than twice what plain learning needs at any size
 DATA: dict[str, Part] = {}  # filled before the workers are forked, so that they share it
 
 
@@ -59,11 +55,11 @@ def key(run: study.Run) -> str:
 def rules(cells: int) -> Iterator[Job]:
     """Plain and rules 1 to 3."""
     subnets = [k for k in SUBNETS if k < cells]
-    yield from (job(cells, r) for r in RATES["plain"])
-    yield from (job(cells, r, fraction=p) for p, r in itertools.product(FRACTIONS, RATES["rule 1"]))
-    yield from (job(cells, r, subnet=k) for k, r in itertools.product(subnets, RATES["rule 2"]))
-    few = (0.1, 0.03, 0.01)  # of a subnet's synapses: 0.001 would be tens
-    yield from (job(cells, r, subnet=k, fraction=p) for k, p, r in itertools.product(subnets, few, RATES["rule 3"]))
+    for rate in RATES:
+        yield job(cells, rate if rate < 0.03 else 0.005)  # plain learning wants lower ones
+        yield from (job(cells, rate, fraction=p) for p in FRACTIONS)
+        yield from (job(cells, rate, subnet=k) for k in subnets)
+        yield from (job(cells, rate, subnet=k, fraction=p) for k in subnets for p in (0.1, 0.01))
 
 
 def controls(cells: int) -> Iterator[Job]:
@@ -96,7 +92,7 @@ def seeds(cells: int, count: int) -> Iterator[Job]:
 def run(work: Job) -> Job:
     """One run."""
     torch.set_num_threads(1)
-    settings = Settings(work["cells"], study.rule(work), work["rate"], work["seed"])
+    settings = Settings(work["cells"], study.rule(work), work["rate"], work["seed"], most=MOST)
     found = reach(settings, DATA)
     rounded: Job = {}
     for k, v in found.items():
@@ -144,6 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=stages)
     parser.add_argument("--cells", type=int, nargs="+", default=CELLS)
+    parser.add_argument("--rates", type=float, nargs="+", help="of the stages but `seeds` only these")
+    parser.add_argument("--families", nargs="+", help="only these, as 'rule 3'")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=float("inf"))
@@ -153,7 +151,9 @@ def main() -> None:
     for name in () if given.summary else given.stages:
         for cells in given.cells:
             made = {"rules": rules, "lazy": lazy, "controls": controls}
-            jobs = seeds(cells, given.seeds) if name == "seeds" else made[name](cells)
+            jobs = list(seeds(cells, given.seeds) if name == "seeds" else made[name](cells))
+            jobs = [j for j in jobs if not given.families or study.family(j) in given.families]
+            jobs = [j for j in jobs if name == "seeds" or not given.rates or j["rate"] in given.rates]
             finish(jobs, given.workers, until)
     runs = stored()
     print(study.table(runs))
