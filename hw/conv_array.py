@@ -219,8 +219,8 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
             "visits_y": Mux(look["real"] & reaches, look["y0"], 0),
             "visits_x": Mux(look["real"] & reaches, look["x0"], 0),
             "words": Mux(look["real"] & reaches, look["c0"], 0),
-            "sum": (look["y1"] + look["x1"] + look["c1"])[: range(self.words).stop.bit_length()],
-            "weight": (look["y2"] + look["x2"] + look["c2"])[: max(self.plan.depth.bit_length(), 1)],
+            "sum": _address(look["y1"] + look["x1"] + look["c1"], self.words),
+            "weight": _address(look["y2"] + look["x2"] + look["c2"], self.plan.depth),
             "lane": look["c3"],
             "reaches": look["real"] & reaches,
         }
@@ -369,6 +369,12 @@ def _table(name: str, entries: Sequence[tuple[int, ...]], index: Value) -> Field
         consts = Array(Const(v, shape) for v in column)
         out[f"{name}{n}"] = consts[index] if len(consts) > 1 else consts[0]
     return out
+
+
+def _address(start: Value, depth: int) -> Value:
+    """As wide as steps from it may need, however few starts there are."""
+    width = max(depth.bit_length(), 1)
+    return (start + Const(0, width))[:width]
 
 
 def _registers(m: Module, name: str, values: Fields, load: Value) -> Fields:

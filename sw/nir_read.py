@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +15,10 @@ from typing import Any
 
 import numpy as np
 
-LIMIT_FILE = 1 << 29  # bytes
-LIMIT_NUMBERS = 1 << 26  # of all arrays together
-LIMIT_NODES, LIMIT_EDGES, LIMIT_DEPTH = 4096, 16384, 16
-LIMIT_MEMORY = 1 << 30  # bytes that reading may take: the numbers, and as much again
-LIMIT_TEXT = 4096  # characters of one string
+from apical.sw import nir_file
+from apical.sw.nir_file import LIMIT_DEPTH, LIMIT_EDGES, LIMIT_FILE, LIMIT_NODES, LIMIT_NUMBERS, NirError, Tree
 
-Tree = dict[str, Any]  # of str: dict, array or str
+__all__ = ["LIMIT_DEPTH", "LIMIT_EDGES", "LIMIT_FILE", "LIMIT_NODES", "LIMIT_NUMBERS", "NirError", "Tree"]
 Edge = tuple[str, str]
 
 # Fields of every primitive that are arrays of numbers: those it must have, then those it may have.
@@ -49,17 +45,6 @@ PRIMITIVES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 UNBOUNDED = {"tau", "tau_mem", "tau_syn", "r", "w_in"}  # an integrator's may be infinite
 TEXT = {"padding"}  # may be a string
-
-
-class NirError(ValueError):
-    """A graph that can't be taken as it is; the message names node or edge, what was expected and what came.
-
-    :ivar each: every reason found, where there are several.
-    """
-
-    def __init__(self, *each: str) -> None:
-        super().__init__("; ".join(each))
-        self.each = each
 
 
 @dataclass(frozen=True)
@@ -126,46 +111,11 @@ def read(path: Path) -> Graph:
         raise NirError(f"{path}: expected a .nir file, got no such file")
     if path.stat().st_size > LIMIT_FILE:
         raise NirError(f"{path}: expected at most {LIMIT_FILE} bytes, got {path.stat().st_size}")
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(f"{path}: reading NIR needs h5py: pip install 'apical[nir]'") from error
-    try:
-        with _bounded(), h5py.File(path, "r") as file:
-            tree = _tree(file, h5py, "", 0, [LIMIT_NUMBERS, 16 * LIMIT_NODES])
-    except NirError as error:
-        raise NirError(*(f"{path}: {each}" for each in error.each)) from None
-    except Exception as error:  # h5py raises many kinds on damaged files
-        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
-        raise NirError(f"{path}: expected an HDF5 file of NIR: {reason}") from None
+    tree = nir_file.load(path)
     try:
         return graph_of(tree)
     except NirError as error:
         raise NirError(*(f"{path}: {each}" for each in error.each)) from None
-
-
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """At most `LIMIT_MEMORY` more address space: HDF5's library believes the sizes that a damaged file declares.
-
-    Only where the system can tell and limit it (Linux).
-    """
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        before, most = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = pages * resource.getpagesize() + LIMIT_MEMORY
-        if before != resource.RLIM_INFINITY:
-            wanted = min(wanted, before)
-        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
-    except (ImportError, OSError, ValueError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
 def of_nir(graph: Any) -> Graph:
@@ -189,58 +139,6 @@ def _plain(given: Any, depth: int) -> Any:
     if hasattr(given, "detach"):
         given = given.detach().cpu().numpy()
     return np.asarray(given)
-
-
-def _tree(group: Any, h5py: Any, where: str, depth: int, left: list[int]) -> Tree:
-    """Groups and datasets under `group`; `left`: numbers and entries that may still come."""
-    if depth > 3 * LIMIT_DEPTH:
-        raise NirError(f"{where or '/'}: expected at most {LIMIT_DEPTH} nested graphs")
-    out: Tree = {}
-    for key in group:
-        here = f"{where}/{key}"
-        left[1] -= 1
-        if left[1] < 0:
-            raise NirError(f"expected at most {16 * LIMIT_NODES} entries")
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise NirError(f"{here}: expected data inside the file, got a link")
-        item = group[key]
-        if isinstance(item, h5py.Group):
-            out[key] = _tree(item, h5py, here, depth + 1, left)
-        elif isinstance(item, h5py.Dataset):
-            out[key] = _dataset(item, h5py, here, left)
-    return out
-
-
-def _dataset(item: Any, h5py: Any, where: str, left: list[int]) -> Any:
-    if item.external or item.is_virtual:
-        raise NirError(f"{where}: expected data inside the file, got a reference to another file")
-    if item.shape is None:
-        raise NirError(f"{where}: expected data, got an empty dataset")
-    left[0] -= max(int(item.size), 1)
-    if left[0] < 0:
-        raise NirError(f"{where}: expected at most {LIMIT_NUMBERS} numbers in the file, got shape {item.shape}")
-    if h5py.check_string_dtype(item.dtype) is not None or item.dtype.kind == "S":
-        if item.size > 2 * LIMIT_EDGES or item.dtype.itemsize > LIMIT_TEXT:
-            raise NirError(f"{where}: expected at most {2 * LIMIT_EDGES} strings, got shape {item.shape}")
-        texts = [_text(s, where) for s in np.asarray(item[()]).reshape(-1).tolist()]
-        if item.shape == ():
-            return texts[0]
-        if len(item.shape) == 2 and item.shape[1] == 2:
-            return list(zip(texts[::2], texts[1::2], strict=True))
-        raise NirError(f"{where}: expected one string or pairs of them, got shape {item.shape}")
-    if item.dtype.kind not in "fiub":
-        raise NirError(f"{where}: expected numbers, got {item.dtype}")
-    return np.asarray(item[()])
-
-
-def _text(given: Any, where: str) -> str:
-    try:
-        text = given.decode("utf8") if isinstance(given, bytes) else str(given)
-    except UnicodeDecodeError:
-        raise NirError(f"{where}: expected a string in UTF-8") from None
-    if len(text) > LIMIT_TEXT:
-        raise NirError(f"{where}: expected at most {LIMIT_TEXT} characters, got {len(text)}")
-    return text
 
 
 def graph_of(tree: Mapping[str, Any]) -> Graph:

@@ -71,6 +71,14 @@ def test_visits_of_one_sum_that_follow_each_other_add_up(g: Geometry) -> None:
     assert result.equal, result.divergence
 
 
+def test_few_starts_reach_far() -> None:
+    """One source position begins at one address only; the words of the next channels lie beyond its width."""
+    network = one_map(Geometry((1, 1, 1), 6, (3, 2), padding=(2, 1)))
+    x = events(network, 2, 3, 1.0)
+    result = cosim(network, x, options=HardwareOptions({"map": Lanes(5, 1)}, {"in": 1}), workers=1)
+    assert result.equal, result.divergence
+
+
 def chain() -> Network:
     """Spikes: conv, pool, depthwise conv with a recurrent one, dense; more rows than go into LUT RAM."""
     random = np.random.default_rng(3)

@@ -156,7 +156,7 @@ def test_shared_parameters_are_constants_and_own_ones_are_words() -> None:
     for name, neurons in units(network).items():
         population = next(p for p in network.populations if p.name == name)
         for key, array in population.params.items():
-            wire = neurons._parameter(Nowhere(), array, 0, {})
+            wire = neurons._parameter(Nowhere(), array, 0, {}, {})
             if array.shape == (1,):
                 assert wire.constant == array[0], (name, key)
             else:

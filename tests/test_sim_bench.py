@@ -219,6 +219,7 @@ PORT: dict[str, Any] = {
     "value_bits": 4,
     "signed": True,
     "has_value": True,
+    "index_of": None,
 }
 NAMES = ("valid", "ready", "keep", "last", "final", "row0", "row1", "value0", "value1")
 
