@@ -58,10 +58,10 @@ def figures() -> dict[str, float | int | None]:
     out: dict[str, float | int | None] = dict(study.figures(study.stored()))
     found = {name: measure(name) for name in SHIPPED}
     for name, own in found.items():
-        out |= {f"{name.replace('-', '_')}_{k}": v for k, v in own.items()}
+        out |= {f"bundle_{name.replace('-', '_')}_{k}": v for k, v in own.items()}
     base = found[BASE]
     for name in (n for n in SHIPPED if n != BASE):
         for kind in ("transmissions", "transmissions_with_input", *TECHNOLOGIES):
             saving = 1 - (found[name][kind] or 0) / (base[kind] or 1)
-            out[f"{name.replace('-', '_')}_saving_{kind}"] = saving
+            out[f"bundle_{name.replace('-', '_')}_saving_{kind}"] = saving
     return out
