@@ -7,7 +7,8 @@ business, so each one has its own; read-outs whose membranes are compared share 
 
 The search is local: each candidate (scale, bias offset) of every neuron runs on the integer semantics with the events
 that reach it in the float network (from populations below: in the integer network so far), and what it then sends is
-compared with what the float neuron sends. All candidates of a population are one feed-forward network.
+compared with what the float neuron sends. All candidates of a population are one feed-forward network. Of a map the
+neurons of a channel share weights, so a scale and an offset too; its candidates run one after the other.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from apical.sw import golden, layers
+from apical.sw import golden
 from apical.sw.laws import Format
 from apical.sw.network import Input, Network
 from apical.sw.real_network import FLAG, RealArray, RealNetwork, RealPopulation, RealProjection
 from apical.sw.rounding import compensated, moments
-from apical.sw.surrogate import multi_gaussian
 
 MARGINS = 2.0 ** np.linspace(-1.5, 1.5, 13)  # scales to try, relative to the one at which the largest weight just fits
 OFFSETS = (0.0, 0.5, 1.0)  # added to the bias in steps; 0.5 is what the floor takes on average
 WINDOW = 8  # ticks over which spikes are counted before they are compared
+MAP_MARGINS, MAP_OFFSETS = 2.0 ** np.linspace(-1.5, 1.0, 6), (0.0, 0.5)
 LIMIT_TRIED = 1 << 27  # weights of all candidates together; above it one candidate per neuron
 LIMIT_MOMENTS = 1 << 23  # numbers of the second moments; above it every factor is rounded by itself
 HEADROOM = 0.9  # share of a state's format that calibration data may fill
@@ -87,7 +88,9 @@ def _full_scale(cell: RealPopulation, wires: list[RealProjection]) -> RealArray:
     """Scale at which each neuron's largest weight just fits its bits."""
     out = np.full(cell.size, np.inf)
     for p in wires:
-        out = np.minimum(out, Format(p.bits).bounds[1] / np.maximum(np.abs(p.weights).max(axis=1), 1e-12))
+        largest = np.abs(p.weights).reshape(len(p.weights), -1).max(axis=1)  # of each target, or channel of targets
+        largest = np.repeat(largest, cell.size // len(largest))
+        out = np.minimum(out, Format(p.bits).bounds[1] / np.maximum(largest, 1e-12))
     return np.asarray(out if cell.spikes else np.full(cell.size, out.min()))
 
 
@@ -213,6 +216,8 @@ def _choose(
     :param wanted: what the float neurons send.
     """
     wires = real.incoming(cell.name)
+    if cell.shape is not None:
+        return _choose_map(real, cell, sent, wanted, reached)
     tried = _candidates(real, cell, sent, wanted, reached)
     x = np.rint(np.concatenate([sent[p.source] for p in wires], axis=2)).astype(np.int64)
     ours = golden.run(tried.network.integers(), x, batch=16).outputs[cell.name]
@@ -231,6 +236,46 @@ def _choose(
         margin = int(by_margin.min(axis=1).sum(axis=1).argmin())
         best = margin * len(offsets) + by_margin[margin].argmin(axis=0)
     return tried.pick(best, wires)
+
+
+def _choose_map(
+    real: RealNetwork, cell: RealPopulation, sent: Mapping[str, np.ndarray], wanted: np.ndarray, reached: float
+) -> _Chosen:
+    """The same for a map: one scale and offset for each channel, one scale for all channels of a read-out."""
+    assert cell.shape is not None
+    wires, channels = real.incoming(cell.name), cell.shape[0]
+    positions = cell.size // channels
+    most, full = _largest_scale(cell, reached), _full_scale(cell, wires)
+
+    def least(each: RealArray) -> RealArray:
+        by_channel = each.reshape(channels, -1).min(axis=1)
+        return np.repeat(by_channel if cell.spikes else np.full(channels, by_channel.min()), positions)
+
+    most, full = least(most), least(full)
+    sources = tuple(
+        Input(p.name, p.sizes[1], _sent_format(real, p.source), None if p.geometry is None else p.geometry.source)
+        for p in wires
+    )
+    x = np.rint(np.concatenate([sent[p.source] for p in wires], axis=2)).astype(np.int64)
+    target = _windows(wanted)
+
+    def candidate(scale: RealArray, offset: RealArray) -> tuple[RealPopulation, list[RealProjection]]:
+        one = _with_offset(cell.scaled(scale), offset).rounded(fractions=False, currents=True)
+        return one, [p.scaled(scale).rounded() for p in wires]
+
+    pairs = [(np.minimum(full * m, most), np.full(cell.size, o)) for m in MAP_MARGINS for o in MAP_OFFSETS]
+    errors = np.empty((len(pairs), channels))
+    for k, (scale, offset) in enumerate(pairs):
+        one, weighted = candidate(scale, offset)
+        fed = tuple(replace(p, source=p.name) for p in weighted)
+        network = RealNetwork(sources, (one,), fed, (cell.name,)).integers()
+        values = _windows(golden.run(network, x, batch=16).outputs[cell.name])
+        values = values if cell.spikes else values / scale.astype(np.float32)
+        errors[k] = ((values - target) ** 2).mean(axis=(0, 1)).reshape(channels, -1).mean(axis=1)
+    best = errors.argmin(axis=0) if cell.spikes else np.full(channels, errors.sum(axis=1).argmin())
+    rows, columns = np.repeat(best, positions), np.arange(cell.size)
+    scale, offset = (np.array([pair[k] for pair in pairs])[rows, columns] for k in range(2))
+    return _Chosen(scale, offset, *candidate(scale, offset))
 
 
 def _below(real: RealNetwork, count: int) -> RealNetwork:
@@ -301,51 +346,3 @@ def costs(real: RealNetwork, done: Calibrated, x: np.ndarray, judge: Judge | Non
         error = np.sqrt(((_windows(values) - target) ** 2).mean() / max(float((target**2).mean()), 1e-30))
         out.append(Cost(what, float(error), None if judge is None else judge(values)))
     return out
-
-
-def trainable(done: Calibrated) -> layers.Model:
-    """The calibrated network as a model that trains on from there; its export is the calibrated network.
-
-    The surrogate is the multi-Gaussian of one real unit's width, as in the networks of Yin, Corradi and Bohté.
-    """
-    inputs = [layers.Input(i.name, i.size, i.format) for i in done.network.inputs]
-    nodes: dict[str, layers.Input | layers.Population] = {i.name: i for i in inputs}
-    cells, wires = [], []
-    for p in done.steps.populations:
-        full = p.law.gain * max(1 << (q.bits - 1) for q in done.steps.incoming(p.name))  # latent weights lie within 1
-        specs, unit = p.law.parameters(), float(done.scales[p.name].mean())
-        start = {k: a / full if specs[k].unit == "current" else a for k, a in p.params.items()}
-        still = "adaptation" in p.params and not p.params["adaptation"].any()
-        threshold = p.params["threshold"] / done.scales[p.name] if "threshold" in p.params else np.ones(1)
-        cell = layers.Population(
-            p.name,
-            p.size,
-            p.law,
-            scale=full,
-            unit=None if p.spikes else unit,
-            start={k: list(a) for k, a in start.items()},
-            fixed=["adaptation", "adaptation_decay"] if still else [],
-            initial={k: a.copy() for k, a in done.network.nodes[p.name].initial.items()},  # type: ignore[union-attr]
-            surrogate=multi_gaussian,
-            width=1 / float(np.maximum(threshold, 1e-6).mean()),
-            attach=True,
-        )
-        nodes[p.name] = cell
-        cells.append(cell)
-    for q in done.steps.projections:
-        target = nodes[q.target]
-        assert isinstance(target, layers.Population)
-        wire = layers.Dense(nodes[q.source], target, bits=q.bits, compartment=q.compartment, delay=q.delay, name=q.name)
-        with torch.no_grad():
-            wire.latent.copy_(torch.from_numpy(q.weights / wire.factor))
-        wires.append(wire)
-    network = done.network
-    return layers.Model(
-        inputs,
-        cells,
-        wires,
-        outputs=network.outputs,
-        decoder=network.decoder,
-        encoding=network.encoding,
-        name=network.name,
-    )

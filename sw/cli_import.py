@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SOURCES = ("srnn", *cli_import_nir.SOURCES)
 SEQUENCES = {"ecg": "ecg-qtdb:sample-train"}  # what a layout calibrates on unless told: shipped
-TUNE_RATE = 5e-5
 
 
 def add(app: typer.Typer) -> None:
@@ -64,7 +63,10 @@ def bring(
         typer.Option("--calibrate", metavar="DATA", help="Data to choose scales on, FILE.npz; srnn: or NAME[:SPLIT]."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Sequences of it to calibrate on.")] = 40,
-    tune: Annotated[int, typer.Option("--tune", min=0, help="srnn: epochs of training under the integer rule.")] = 0,
+    tune: Annotated[
+        int,
+        typer.Option("--tune", min=0, help="Epochs of training under the integer rule (NIR: on --calibrate's labels)."),
+    ] = 0,
     check: Annotated[
         str | None,
         typer.Option("--check", metavar="DATA", help="NIR: FILE.npz of the source's trace; srnn: labelled data."),
@@ -84,7 +86,9 @@ def bring(
 
         data, trace = (None if given is None else Path(given) for given in (calibrate, check))
         wide = Formats(bits, decay_bits, state_bits, gain_bits, count_bits)
-        order = cli_import_nir.Order(file, output, source, dt, sets or (), data, trace, decoder, samples, wide)
+        order = cli_import_nir.Order(
+            file, output, source, dt, sets or (), data, trace, decoder, samples, wide, tune, seed
+        )
         cli_import_nir.answer(order, as_json)
         return
     if output is None:
@@ -129,7 +133,10 @@ def bring(
             "calibration": f"{Path(given).name}, {min(samples, len(x))} samples",
         }
         if tune:
-            network, epoch = tuned(done, given, tune, seed)
+            from apical.sw import datasets, tuning
+
+            validation = datasets.load(given.replace(":train", ":validation"))
+            network, epoch = tuning.tuned(done, datasets.load(given), validation, tune, seed)
             facts |= {"tuning_epochs": tune, "tuning_best_epoch": epoch, "seed": seed}
         answer: dict[str, Any] = {
             "bundle": output,
@@ -206,21 +213,3 @@ def trainable_sets() -> list[str]:
     from apical.sw import datasets
 
     return [f"{name}:train" for name in datasets.names()]
-
-
-def tuned(done: Calibrated, given: str, epochs: int, seed: int) -> tuple[Network, int]:
-    """The network after some epochs of training under the integer rule, and the best one (0: as calibrated)."""
-    import torch
-
-    from apical.sw import calibrate, datasets
-    from apical.sw.train import Settings, accuracy, fit
-
-    data, validation = datasets.load(given), datasets.load(given.replace(":train", ":validation"))
-    torch.manual_seed(seed)
-    model = calibrate.trainable(done)
-    before = accuracy(model, validation)
-    settings = Settings(
-        epochs=epochs, batch=64, learning_rate=TUNE_RATE, weight_decay=0, median_clip=2, neuron_rate=0.1, seed=seed
-    )
-    fitted = fit(model, data, validation, settings)
-    return (model.export(), fitted.epoch) if fitted.accuracy > before else (done.network, 0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,13 @@ from apical.sw.cli_common import CliError, Reply
 if TYPE_CHECKING:
     import numpy as np
 
+    from apical.sw.calibrate import Calibrated
+    from apical.sw.network import Network
     from apical.sw.nir_check import Reference
     from apical.sw.nir_import import Formats
     from apical.sw.nir_read import Graph
     from apical.sw.nir_twin import FloatNetwork
+    from apical.sw.real_network import RealNetwork
 
 SOURCES = ("nir", "snntorch", "norse", "sinabs", "rockpool", "spikingjelly")
 DECODERS = ("sum", "last", "rate", "none")
@@ -38,7 +41,8 @@ class Order:
     decoder: str
     samples: int
     formats: Formats
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    tune: int = 0
+    seed: int = 0
 
 
 def answer(order: Order, as_json: bool) -> None:
@@ -75,9 +79,10 @@ def _fill(order: Order, out: dict[str, Any]) -> None:
     if given is not None and given.x is None:
         raise CliError(f"--calibrate {order.calibrate}: expected an array 'x' [samples, ticks, channels], got none")
     if reference is not None:
+        out |= {"class_agreement": None, "accuracy": None}  # of the integers, where a bundle is made
         out |= _checked(network, reference, given, order)
     if order.output is not None and given is not None and given.x is not None:
-        _import(order, network, given.x, reference, out)
+        _import(order, network, given, reference, out)
 
 
 def described(graph: Graph, network: FloatNetwork) -> dict[str, str]:
@@ -111,13 +116,14 @@ def _checked(
 
 
 def _import(
-    order: Order, network: FloatNetwork, x: np.ndarray, reference: Reference | None, out: dict[str, Any]
+    order: Order, network: FloatNetwork, given: Reference, reference: Reference | None, out: dict[str, Any]
 ) -> None:
-    from apical.sw import bundle, calibrate, golden, nir_check, nir_import
+    from apical.sw import bundle, calibrate, nir_import, tuning
 
+    assert given.x is not None and order.output is not None
     decoder = None if order.decoder == "none" else order.decoder
-    real = nir_import.of_data(network, x[: order.samples], order.formats, decoder, order.file.stem)
-    x = np_ints(x)
+    real = nir_import.of_data(network, given.x[: order.samples], order.formats, decoder, order.file.stem)
+    x = np_ints(given.x)
     with common.progress("calibration") as update:
         done = calibrate.calibrate(real, x[: order.samples], update)
     net = done.network
@@ -129,18 +135,31 @@ def _import(
     out["scales"] = {k: [float(a.min()), float(a.max())] for k, a in done.scales.items()}
     out["neurons"] = sum(p.size for p in net.populations)
     out["weights"] = sum(p.weights.size for p in net.projections)
-    judge = None
+    if order.tune:
+        if given.labels is None or decoder is None:
+            raise CliError(f"--tune: expected 'labels' in --calibrate {order.calibrate} and a --decoder, got none")
+        net, epoch = tuning.tuned(done, *tuning.parts(x, given.labels, order.seed), order.tune, order.seed)
+        out |= {"tuned_epoch": epoch}
+        facts |= {"tuning_epochs": order.tune, "tuning_best_epoch": epoch, "seed": order.seed}
     if reference is not None:
-        theirs = np_ints(_input(reference, nir_check.Reference(x=x), order))
-        name = net.outputs[0]
-        values = golden.run(net, theirs).outputs[name]
-        unit = 1.0 if real.population(name).spikes else float(done.scales[name].mean())
-        out |= nir_check.figures(values / unit, reference, order.decoder)
-        facts |= {f"checked_{k}": v for k, v in out.items() if k in ("class_agreement", "accuracy") and v is not None}
-    costs = calibrate.costs(real, done, x[: order.samples], judge)
-    out["costs"] = {c.rounded: c.error for c in costs}
-    out["identity"] = bundle.save(net, order.output, facts)  # type: ignore[arg-type]
+        out |= _quantized(net, done, real, x, reference, order)
+        facts |= {f"checked_{k}": out[k] for k in ("class_agreement", "accuracy") if out[k] is not None}
+    out["costs"] = {c.rounded: c.error for c in calibrate.costs(real, done, x[: order.samples])}
+    out["identity"] = bundle.save(net, order.output, facts)
     out |= {"imported": True, "bundle": order.output}
+
+
+def _quantized(
+    net: Network, done: Calibrated, real: RealNetwork, x: np.ndarray, reference: Reference, order: Order
+) -> dict[str, Any]:
+    """Figures of golden against the source's trace."""
+    from apical.sw import golden, nir_check
+
+    theirs = np_ints(_input(reference, nir_check.Reference(x=x), order))
+    name = net.outputs[0]
+    values = golden.run(net, theirs).outputs[name]
+    unit = 1.0 if real.population(name).spikes else float(done.scales[name].mean())
+    return nir_check.figures(values / unit, reference, order.decoder)
 
 
 def np_ints(x: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """A NIR file's groups and arrays, read by a process of its own.
 
-HDF5's library believes what a damaged file declares: it may ask for gigabytes, never end, or crash. So a child reads, within
-bounds of memory and time, and hands plain arrays back; it takes no pickles and follows no links. This file is that child's
-program, too, and imports nothing of ours.
+HDF5's library believes what a damaged file declares: it may ask for gigabytes, never end, or crash. So a child reads,
+within bounds of memory and time, and hands plain arrays back; it takes no pickles and follows no links. This file is
+that child's program, too, and imports nothing of ours.
 """
 
 from __future__ import annotations

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from apical.sw.geometry import Geometry
 from apical.sw.laws import Format, Law, make_law
 from apical.sw.network import Input
+from apical.sw.nir_maps import Kernel, kernels
 from apical.sw.nir_profiles import Cell
 from apical.sw.nir_read import NirError
 from apical.sw.nir_twin import FloatNetwork, Wire, run, split
@@ -97,14 +99,23 @@ def real_network(
     """
     called = names(network)
     populations, projections = [], []
+    found, maps = kernels(network)
     for cell in network.cells.values():
         law = _law(cell, formats, reached.get(cell.name, 1), cell.name in network.membranes)
-        if cell.name in network.membranes and any(w.source == cell.name for ws in network.wires.values() for w in ws):
+        used = any(w.source == cell.name for ws in network.wires.values() for w in ws)
+        if used and cell.name in network.membranes:
             raise NirError(f"node {cell.name!r} ({cell.type}): its membrane is read and its spikes are used, too")
-        population, wires = _population(network, cell, law, formats, called)
-        populations.append(population)
+        if used and cell.threshold is None:
+            raise NirError(
+                f"node {cell.name!r} ({cell.type}): it feeds other cells with its membrane; cells take spikes: put it "
+                f"at the end, or into its targets' synapse (CubaLIF)"
+            )
+        between = {k: kernel for (name, k), kernel in found.items() if name == cell.name}
+        with np.errstate(over="ignore", invalid="ignore"):
+            population, wires = _population(network, cell, law, formats, called, between)
+        populations.append(replace(population, shape=maps.get(cell.name)))
         projections += wires
-    sources = tuple(Input(called[n], math.prod(s), inputs[n]) for n, s in network.inputs.items())
+    sources = tuple(Input(called[n], math.prod(s), inputs[n], maps.get(n)) for n, s in network.inputs.items())
     return RealNetwork(
         sources,
         tuple(populations),
@@ -144,23 +155,42 @@ def _law(cell: Cell, formats: Formats, reached: int, membrane: bool) -> Law:
 
 
 def _population(
-    network: FloatNetwork, cell: Cell, law: Law, formats: Formats, called: Mapping[str, str]
+    network: FloatNetwork,
+    cell: Cell,
+    law: Law,
+    formats: Formats,
+    called: Mapping[str, str],
+    between: Mapping[int, Kernel],
 ) -> tuple[RealPopulation, list[RealProjection]]:
+    """A cell with the wires into it.
+
+    :param between: those of the wires that are kernels between maps, by their place.
+    """
     assert cell.start is not None
     fold = cell.gain if cell.weight is None else cell.gain * cell.weight
     bias = np.zeros(cell.size)
-    merged: dict[tuple[str, int], RealArray] = {}
-    for wire in network.wires[cell.name]:
+    merged: dict[tuple[str, int, Geometry | None], RealArray] = {}
+    for k, wire in enumerate(network.wires[cell.name]):
         shape = network.inputs[wire.source] if wire.source in network.inputs else network.cells[wire.source].shape
-        weights, constant = matrix(wire, shape, cell)
+        kernel, constant = _by_channel(between.get(k), fold), _constant(wire, shape)
         bias = bias + fold * constant
-        key = (wire.source, wire.delay)
+        if kernel is None:
+            key: tuple[str, int, Geometry | None] = (wire.source, wire.delay, None)
+            weights = fold[:, None] * matrix(wire, shape, cell)
+        else:
+            key, weights = (wire.source, wire.delay, kernel.geometry), kernel.weights
         merged[key] = merged[key] + weights if key in merged else weights
-    target, out = called[cell.name], []
-    for (source, delay), weights in merged.items():
+    target = called[cell.name]
+    out: list[RealProjection] = []
+    for (source, delay, geometry), weights in merged.items():
         label = f"{called[source]} to {target}" + (f" after {delay}" if delay else "")
-        scaled = fold[:, None] * weights / law.gain
-        out.append(RealProjection(label[:100], called[source], target, scaled, delay, formats.weight_bits))
+        twin = [p for p in out if p.name.startswith(label[:90])]
+        label = f"{label[:90]} {len(twin) + 1}" if twin else label[:100]
+        out.append(
+            RealProjection(
+                label, called[source], target, weights / law.gain, delay, formats.weight_bits, geometry=geometry
+            )
+        )
     given: dict[str, RealArray | None] = {
         "decay": cell.beta,
         "current_decay": cell.alpha,
@@ -175,12 +205,32 @@ def _population(
         array = given[name]
         assert array is not None, (cell.name, name)
         params[name] = array
+    where = f"node {cell.name!r} ({cell.type})"
+    for what, arrays in (("weights", [p.weights for p in out]), ("biases and parameters", list(params.values()))):
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise NirError(f"{where}: expected finite {what}, got others once gains are folded in")
     return RealPopulation(target, cell.size, law, params, {"v": cell.start}), out
 
 
+def _by_channel(kernel: Kernel | None, fold: RealArray) -> Kernel | None:
+    """A kernel with its target's gains; None where those differ within a channel."""
+    if kernel is None:
+        return None
+    each = fold.reshape(kernel.geometry.channels, -1)
+    if (each != each[:, :1]).any():
+        return None
+    return replace(kernel, weights=kernel.weights * each[:, :1, None, None])
+
+
 @torch.no_grad()
-def matrix(wire: Wire, shape: tuple[int, ...], cell: Cell) -> tuple[RealArray, RealArray]:
-    """A wire as weights [targets, sources] and what it gives for no input, [targets].
+def _constant(wire: Wire, shape: tuple[int, ...]) -> RealArray:
+    """What a wire gives for no input, [targets]."""
+    return np.asarray(wire.apply(torch.zeros(1, *shape, dtype=torch.float64))[0].numpy().copy())
+
+
+@torch.no_grad()
+def matrix(wire: Wire, shape: tuple[int, ...], cell: Cell) -> RealArray:
+    """A wire as weights [targets, sources].
 
     :raises NirError: too many weights.
     """
@@ -188,7 +238,7 @@ def matrix(wire: Wire, shape: tuple[int, ...], cell: Cell) -> tuple[RealArray, R
     if count * cell.size > LIMIT_WEIGHTS:
         raise NirError(
             f"node {cell.name!r} ({cell.type}): {count} x {cell.size} connections from {wire.source!r}; expected at "
-            f"most {LIMIT_WEIGHTS} (convolutions are unrolled)"
+            f"most {LIMIT_WEIGHTS} (it isn't one convolution between maps)"
         )
     constant = wire.apply(torch.zeros(1, *shape, dtype=torch.float64))[0]
     step = max(1, (1 << 22) // max([count, *(math.prod(s.given) for s in wire.steps)]))
@@ -197,4 +247,4 @@ def matrix(wire: Wire, shape: tuple[int, ...], cell: Cell) -> tuple[RealArray, R
         part = torch.zeros(min(step, count - first), count, dtype=torch.float64)
         part[torch.arange(len(part)), first + torch.arange(len(part))] = 1
         parts.append(wire.apply(part.reshape(-1, *shape)) - constant)
-    return torch.cat(parts).T.numpy().copy(), constant.numpy().copy()
+    return np.asarray(torch.cat(parts).T.numpy().copy())

@@ -109,7 +109,7 @@ def run(network: FloatNetwork, x: np.ndarray, every: bool = False) -> dict[str, 
     """What the outputs send (or every cell), [samples, ticks, neurons]; membranes where they are read.
 
     :param x: values [samples, ticks, channels].
-    :raises NirError: `x` doesn't fit.
+    :raises NirError: `x` doesn't fit, or a cell's values become infinite.
     """
     split(network, x)
     widest = max((c.size for c in network.cells.values()), default=1)
@@ -143,8 +143,24 @@ def _run(network: FloatNetwork, x: np.ndarray, kept: list[str]) -> dict[str, np.
                 values[n][:, t], u = states[n].step(currents)
                 if n in membranes:
                     membranes[n][:, t] = u
+        for n in group:
+            _check_finite(network.cells[n], values[n], membranes.get(n, states[n].v))
         sent.update(values)
     return {n: membranes.get(n, sent[n]).numpy() for n in kept}
+
+
+def _check_finite(cell: Cell, *values: Tensor) -> None:
+    """Refuse a cell that left the numbers: its weights, gains or biases are too large for its type.
+
+    :raises NirError: with the node.
+    """
+    for each in values:
+        if not bool(torch.isfinite(each).all()):
+            bad = float(each[~torch.isfinite(each)].reshape(-1)[0])
+            raise NirError(
+                f"node {cell.name!r} ({cell.type}): expected finite values, it reaches {bad} in {cell.dtype}: its "
+                f"weights, gains or biases are too large"
+            )
 
 
 def _all_ticks(wire: Wire, values: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:

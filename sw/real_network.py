@@ -13,8 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from apical.sw.arithmetic import TrainingOps
+from apical.sw.convolution import convolve
+from apical.sw.geometry import Geometry, Shape
 from apical.sw.laws import Format, Law, Parameter
 from apical.sw.network import Input, IntArray, Network, Population, Projection
 
@@ -24,13 +27,17 @@ FLAG = Format(1, signed=False)  # a state of this format is a flag (the last spi
 
 @dataclass(frozen=True)
 class RealPopulation:
-    """`size` neurons of one law with real parameters and start states, each of shape (size,)."""
+    """`size` neurons of one law with real parameters and start states, each of shape (size,).
+
+    :param shape: (channels, height, width) of a map; its neurons then share a scale within a channel.
+    """
 
     name: str
     size: int
     law: Law
     params: Mapping[str, RealArray]
     initial: Mapping[str, RealArray] = field(default_factory=dict)
+    shape: Shape | None = None
 
     def __post_init__(self) -> None:
         for what, given, known in (
@@ -71,6 +78,13 @@ class RealPopulation:
         initial = {k: np.clip(np.rint(a), *formats[k].bounds) if currents else a for k, a in self.initial.items()}
         return replace(self, params=out, initial=initial)
 
+    def shared(self, array: RealArray) -> RealArray:
+        """A parameter or state, one number per channel where a map's neurons have the same in each."""
+        if self.shape is None:
+            return array
+        rows = array.reshape(self.shape[0], -1)
+        return rows[:, 0] if (rows == rows[:, :1]).all() else array
+
     def steps(self, name: str) -> RealArray:
         """A parameter as the law takes it: fractions times 2^fraction_bits."""
         spec = self.law.parameters()[name]
@@ -79,7 +93,10 @@ class RealPopulation:
 
 @dataclass(frozen=True)
 class RealProjection:
-    """Real weights [targets, sources] that will be integers of `bits` bits; the target's law multiplies by its gain."""
+    """Real weights that will be integers of `bits` bits; the target's law multiplies by its gain.
+
+    :param weights: [targets, sources]; where there is a `geometry` a kernel between maps, in its `weights_shape`.
+    """
 
     name: str
     source: str
@@ -88,6 +105,26 @@ class RealProjection:
     delay: int = 0
     bits: int = 8
     compartment: str = "basal"
+    geometry: Geometry | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Targets and sources."""
+        if self.geometry is None:
+            return self.weights.shape[0], self.weights.shape[1]
+        return int(np.prod(self.geometry.target)), int(np.prod(self.geometry.source))
+
+    def scaled(self, scale: RealArray) -> RealProjection:
+        """Weights times the scale of their target (shape (targets,), within a channel of a map the same)."""
+        if self.geometry is None:
+            return replace(self, weights=self.weights * scale[:, None])
+        by_channel = scale.reshape(self.geometry.channels, -1)
+        assert (by_channel == by_channel[:, :1]).all(), self.name
+        return replace(self, weights=self.weights * by_channel[:, 0][:, None, None, None])
+
+    def sums(self, events: Tensor, weights: Tensor) -> Tensor:
+        """What events [..., sources] add to the targets, [..., targets]; `weights` as a tensor."""
+        return events @ weights.T if self.geometry is None else convolve(events, weights, self.geometry)
 
     def rounded(self) -> RealProjection:
         """The nearest integers, clipped to the bits."""
@@ -128,9 +165,16 @@ class RealNetwork:
             where = f"projection {p.name!r}"
             if p.source not in nodes or not isinstance(target := nodes.get(p.target), RealPopulation):
                 raise ValueError(f"{where}: expected ends of {sorted(nodes)}, got {p.source!r} to {p.target!r}")
-            if p.weights.shape != (target.size, nodes[p.source].size):
+            expected = (target.size, nodes[p.source].size) if p.geometry is None else p.geometry.weights_shape
+            if p.weights.shape != expected:
+                raise ValueError(f"{where}: expected weights of shape {expected}, got {p.weights.shape}")
+            if p.geometry is not None and (nodes[p.source].shape, target.shape) != (
+                p.geometry.source,
+                p.geometry.target,
+            ):
                 raise ValueError(
-                    f"{where}: expected weights of shape {(target.size, nodes[p.source].size)}, got {p.weights.shape}"
+                    f"{where}: expected maps of {p.geometry.source} and {p.geometry.target}, got "
+                    f"{nodes[p.source].shape} and {target.shape}"
                 )
             if not p.delay and place[p.source] >= place[p.target]:
                 raise ValueError(f"{where}: without delay it must point forward, got {p.source!r} to {p.target!r}")
@@ -151,7 +195,7 @@ class RealNetwork:
         :param scales: steps per real unit of each neuron, by population, shape (size,).
         """
         cells = tuple(p.scaled(scales[p.name]) for p in self.populations)
-        wires = tuple(replace(p, weights=p.weights * scales[p.target][:, None]) for p in self.projections)
+        wires = tuple(p.scaled(scales[p.target]) for p in self.projections)
         return replace(self, populations=cells, projections=wires)
 
     def rounded(self, *, weights: bool = False, fractions: bool = False, currents: bool = False) -> RealNetwork:
@@ -174,13 +218,24 @@ class RealNetwork:
                     p.name,
                     p.size,
                     p.law,
-                    {k: ints(p.steps(k)) for k in p.params},
-                    {k: ints(a) for k, a in p.initial.items()},
+                    {k: ints(p.shared(p.steps(k))) for k in p.params},
+                    {k: ints(p.shared(a)) for k, a in p.initial.items()},
+                    p.shape,
                 )
                 for p in whole.populations
             ),
             tuple(
-                Projection(p.name, p.source, p.target, ints(p.weights), p.compartment, p.bits, p.delay)
+                Projection(
+                    p.name,
+                    p.source,
+                    p.target,
+                    ints(p.weights),
+                    p.compartment,
+                    p.bits,
+                    p.delay,
+                    "dense" if p.geometry is None else "conv",
+                    p.geometry,
+                )
                 for p in whole.projections
             ),
             self.outputs,
@@ -206,7 +261,7 @@ class RealNetwork:
             sent[node.name] = np.ascontiguousarray(events, dtype=np.float32)
         views = {name: torch.from_numpy(a) for name, a in sent.items()}
         params = {p.name: {k: torch.from_numpy(p.steps(k)) for k in p.params} for p in self.populations}
-        weights = {p.name: torch.from_numpy(p.weights.T.copy()) for p in self.projections}
+        weights = {p.name: torch.from_numpy(np.ascontiguousarray(p.weights)) for p in self.projections}
         states = {
             p.name: {
                 k: torch.from_numpy(p.initial.get(k, np.zeros(p.size))).expand(samples, p.size) for k in p.law.states()
@@ -220,7 +275,7 @@ class RealNetwork:
                 currents = dict.fromkeys(cell.law.compartments, zero)
                 for p in self.incoming(cell.name):
                     if t >= p.delay:
-                        part = views[p.source][:, t - p.delay].double() @ weights[p.name]
+                        part = p.sums(views[p.source][:, t - p.delay].double(), weights[p.name])
                         currents[p.compartment] = currents[p.compartment] + part
                 states[cell.name], value = cell.law.step(ops, states[cell.name], currents, params[cell.name])
                 views[cell.name][:, t] = value

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from apical.sw import bundle, calibrate, datasets, fused, golden, srnn_import
+from apical.sw import bundle, calibrate, datasets, fused, golden, srnn_import, tuning
 from apical.sw.laws import AdaptiveLif, LeakyIntegrator, TwoPoint
 from apical.sw.network import Input
 from apical.sw.real_network import RealNetwork, RealPopulation, RealProjection
@@ -226,7 +226,7 @@ def test_the_trainable_model_starts_as_the_calibrated_network(
     trained: tuple[RealNetwork, calibrate.Calibrated],
 ) -> None:
     _, done = trained
-    model = calibrate.trainable(done)
+    model = tuning.trainable(done)
     assert bundle.identity(model.export()) == bundle.identity(done.network)
     fixed = [name for name, p in model.named_parameters() if not p.requires_grad]
     assert len(fixed) == 2  # the hidden cells' adaptation, which they don't have
