@@ -16,7 +16,7 @@ add, sub, gt, ge        1 (0 where an operand is the constant 0 or both are cons
 mul                     2; by a power of two 0; by ±2^a ± 2^b one add, no multiplier
 leak                    2, or 1 where at most two factors occur, or 0 by the factor 1: no multiplier
 clip, absolute, table   1 (clip: 0 where the interval already fits)
-shift, select           0
+shift, select, wrap     0
 ======================  =======================================================================
 """
 
@@ -214,6 +214,12 @@ class AmaranthOps(Ops[Wire]):
             return constant(interval.low)
         at, (v,) = self._meet(a)
         return self._wires(v >> n, interval, at)
+
+    def wrap(self, a: Wire, bits: int) -> Wire:
+        if a.interval.low >= 0 and a.interval.high < 1 << bits:
+            return a
+        at, (v,) = self._meet(a)
+        return self._wires((v + Const(0, Shape(bits, True)))[:bits], Interval(0, (1 << bits) - 1), at)
 
     def leak(self, a: Wire, d: Wire, bits: int) -> Wire:
         """a - ceil(a / 2^k) where d = 2^bits - 2^(bits - k), and a where d = 2^bits.

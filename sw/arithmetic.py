@@ -14,6 +14,7 @@ select    a where condition is 1, b where it is 0
 absolute  |a|
 table     values[a - low], a clipped to the table's ends
 leak      floor(a * d / 2**bits), where 2**bits - d is 0 or a power of two: no multiplier
+wrap      a modulo 2**bits: its lowest bits
 ========  =====================================================================
 
 Backends: `IntegerOps` (golden), `TrainingOps` (floats that hold integers, straight-through and surrogate
@@ -50,6 +51,10 @@ class Ops(Protocol[V]):
     def leak(self, a: V, d: V, bits: int) -> V:
         """By the definition; hardware and the census of operations have forms of their own."""
         return self.shift(self.mul(a, d), bits)
+
+    def wrap(self, a: V, bits: int) -> V:
+        """By the definition; hardware leaves the other bits away."""
+        return self.sub(a, self.mul(self.shift(a, bits), 1 << bits))
 
 
 class IntegerOps(Ops[Tensor]):

@@ -67,12 +67,20 @@ def steered(ops: Ops[V], threshold: V, writes: V, target: int) -> V:
     return ops.clip(ops.add(threshold, ops.sub(writes, target)), 0, THRESHOLD.bounds[1])
 
 
-def noise(ops: Ops[V], sample: V, row: V, lane: V, projection: int, shift: int) -> V:
-    """The upper `shift` of 24 bits that count up by an odd number in every sample."""
-    phase = ops.add(ops.add(ops.mul(sample, NOISE_SAMPLE), ops.mul(row, NOISE_ROW)), ops.mul(lane, NOISE_LANE))
-    phase = ops.add(phase, projection * NOISE_PROJECTION)
-    wrapped = ops.sub(phase, ops.mul(ops.shift(phase, NOISE_BITS), 1 << NOISE_BITS))
-    return ops.shift(wrapped, NOISE_BITS - shift)
+def noise_base(ops: Ops[V], sample: V, row: V, projection: int) -> V:
+    """What all lanes of a row share: 24 bits that count up by odd numbers, sample by sample and row by row."""
+    phase = ops.add(ops.mul(sample, NOISE_SAMPLE), ops.mul(row, NOISE_ROW))
+    return ops.wrap(ops.add(phase, projection * NOISE_PROJECTION), NOISE_BITS)
+
+
+def noise_lanes(targets: int) -> IntArray:
+    """What each target adds to it, [targets]."""
+    return np.arange(targets) * NOISE_LANE % (1 << NOISE_BITS)
+
+
+def noise(ops: Ops[V], base: V, lane: V, shift: int) -> V:
+    """The upper `shift` of 24 bits."""
+    return ops.shift(ops.wrap(ops.add(base, lane), NOISE_BITS), NOISE_BITS - shift)
 
 
 def relu_slope(ops: Ops[V], value: V) -> V:
@@ -187,8 +195,11 @@ class OnChip:
         self.plastic = [torch.from_numpy({**everything, **learning.plastic}[p.name] != 0) for p in self.populations]
         self.params = [{k: torch.from_numpy(p.spread(a).copy()) for k, a in p.params.items()} for p in self.populations]
         self.lanes = [torch.arange(p.size) for p in self.populations]
+        self.phases = [torch.from_numpy(noise_lanes(p.size)) for p in self.populations]
+        self.errors = [torch.zeros(p.size, dtype=torch.int64) for p in self.populations]
+        self.counters = dict.fromkeys(network.counter_names, 0)
         kinds = ("visits", "candidates", "frozen", "gated", "zero", "weight writes", "learning reads", "saturations")
-        self.counters = dict.fromkeys((f"learning: {k}" for k in ("samples", "backward passes", "skipped passes")), 0)
+        self.counters |= dict.fromkeys((f"learning: {k}" for k in ("samples", "backward passes", "skipped passes")), 0)
         self.counters |= dict.fromkeys((f"projection {p.name}: {k}" for p in self.projections for k in kinds), 0)
         self.counters |= dict.fromkeys((f"population {p.name}: error saturations" for p in self.populations), 0)
 
@@ -227,30 +238,35 @@ class OnChip:
             state = {k: torch.from_numpy(population.spread(a).copy()) for k, a in population.initial.items()}
             currents = {population.law.compartments[0]: current}
             _, value = population.law.step(self.ops, state, currents, self.params[n])
+            self._count(f"projection {self.projections[n].name}", events=len(active))
+            self._count(f"population {population.name}", events=int((value != 0).sum()), updates=population.size)
         right, others = value[label], value.clone()
         others[label] = torch.iinfo(torch.int64).min
         skipped = self.learning.margin is not None and bool(right - others.max() >= self.learning.margin)
+        ops, learning, wanted = self.ops, self.learning, (self.lanes[-1] == label).long()
+        cut = self._error(-1, output_error(ops, value, wanted, learning.target, learning.error_shift))
         self._count("learning", samples=1, **{"skipped passes" if skipped else "backward passes": 1})
         if not skipped:
-            self._backward(sent, rows, value, label)
+            self._count(f"population {self.populations[-1].name}", **{"error saturations": cut})
+            self._backward(sent, rows)
         self.samples = (self.samples + 1) % (1 << NOISE_BITS)
         return value
 
-    def _backward(self, sent: list[Tensor], rows: list[Tensor], value: Tensor, label: int) -> None:
+    def _backward(self, sent: list[Tensor], rows: list[Tensor]) -> None:
         ops, learning = self.ops, self.learning
-        wanted = (self.lanes[-1] == label).long()
-        errors = self._error(-1, output_error(ops, value, wanted, learning.target, learning.error_shift))
         for n in reversed(range(len(self.projections))):
             pre, visited, site = sent[n], rows[n], learning.sites[n]
             if n == 1:  # a frozen cell of the first population needs no error and has nothing that could be written
                 kept = self.plastic[0][visited]
                 pre, visited = pre[kept], visited[kept]
-            before = self.weights[n][visited]
+            before, errors = self.weights[n][visited], self.errors[n]
             writes = self._visit(n, site, pre, visited, before, errors)
             if n:
                 slope = SLOPES[self.populations[n - 1].law.name](ops, pre)
-                found = self._error(n - 1, hidden_error(ops, slope, before @ errors, site.back_shift))
-                errors = torch.zeros(self.populations[n - 1].size, dtype=torch.int64).index_put_((visited,), found)
+                found = hidden_error(ops, slope, before @ errors, site.back_shift)
+                silent = torch.zeros(self.populations[n - 1].size, dtype=torch.int64)
+                cut = self._error(n - 1, silent.index_put_((visited,), found))
+                self._count(f"population {self.populations[n - 1].name}", **{"error saturations": cut})
             reads = len(visited) * len(self.lanes[n]) if n else writes
             self._count(f"projection {self.projections[n].name}", visits=len(visited), **{"learning reads": reads})
 
@@ -271,8 +287,8 @@ class OnChip:
         if self.learning.rounding == "nearest":
             r = half(site.rate_shift)
         elif self.learning.rounding == "stochastic":
-            sample = torch.tensor(self.samples)
-            r = noise(ops, sample, rows[:, None], self.lanes[n], n, site.rate_shift)
+            base = noise_base(ops, torch.tensor(self.samples), rows[:, None], n)
+            r = noise(ops, base, self.phases[n], site.rate_shift)
         delta = change(ops, product, r, site.rate_shift)
         written = selected & (delta != 0)
         wanted = ops.add(before, delta * written)
@@ -297,8 +313,7 @@ class OnChip:
         for kind, count in counts.items():
             self.counters[f"{what}: {kind}"] += count
 
-    def _error(self, n: int, wanted: Tensor) -> Tensor:
-        """Errors of a population's cells, within their bits."""
-        errors = limited(self.ops, wanted, self.learning.error_bits)
-        self._count(f"population {self.populations[n].name}", **{"error saturations": int((errors != wanted).sum())})
-        return errors
+    def _error(self, n: int, wanted: Tensor) -> int:
+        """Keep the errors of a population's cells, within their bits; how many were cut."""
+        self.errors[n] = limited(self.ops, wanted, self.learning.error_bits)
+        return int((self.errors[n] != wanted).sum())
