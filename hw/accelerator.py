@@ -14,6 +14,7 @@ from apical.hw.conv_array import ConvArray
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Manifest, MonitorPort, StreamPort, event_lanes
 from apical.hw.events import EventLayout, Fork
+from apical.hw.kernel_gate import DEEPEST, queue_depth
 from apical.hw.population import PopulationUnit
 from apical.sw.network import Network
 
@@ -27,7 +28,7 @@ def _power_of_two(n: int) -> bool:
 
 
 def check_options(network: Network, options: HardwareOptions) -> None:
-    """Check lanes against the network.
+    """Check lanes, and the queues of gated populations, against the network.
 
     :raises HardwareError: missing or impossible lanes, or a feature that the hardware doesn't have.
     """
@@ -50,6 +51,13 @@ def check_options(network: Network, options: HardwareOptions) -> None:
             )
         if all(q.delay for q in network.incoming(p.name)):
             raise HardwareError(f"{where}: expected at least one projection of delay 0, which says where samples end")
+    for gate in network.gates:
+        for q in network.incoming(gate.target):
+            if (depth := queue_depth(gate, network.nodes[q.source].size)) > DEEPEST:
+                raise HardwareError(
+                    f"gate of {gate.target!r}: a window of {gate.window} ticks of {q.source!r} may have {depth} "
+                    f"events, more than the {DEEPEST} that its queue can hold; expected a shorter window"
+                )
     for i in network.inputs:
         if not _power_of_two(options.input_event_lanes.get(i.name, 1)):
             raise HardwareError(
@@ -102,24 +110,20 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
                 options.lanes[p.name],
                 [self.layouts[q.source] for q in network.incoming(p.name)],
                 options.lut_ram,
+                None if (gate := network.gate_of(p.name)) is None else self.layouts[gate.source],
             )
             for p in network.populations
         }
         self.counters: dict[str, Signal] = {
-            name: Signal(32, name=f"counter{i}") for i, name in enumerate(self._counter_names())
+            name: Signal(32, name=f"counter{i}") for i, name in enumerate(network.counter_names)
         }
         super().__init__(
             {
                 **{f"input{i}": In(stream.Signature(self.layouts[n.name])) for i, n in enumerate(network.inputs)},
                 **{f"output{o}": Out(stream.Signature(self.layouts[n])) for o, n in enumerate(network.outputs)},
+                **({"point": In(range(network.points), init=network.point)} if network.points > 1 else {}),
             }
         )
-
-    def _counter_names(self) -> list[str]:
-        names = [name for q in self.network.projections for name in q.counter_names]
-        for p in self.network.populations:
-            names += [f"population {p.name}: events", f"population {p.name}: updates"]
-        return names
 
     @property
     def inputs(self) -> list[wiring.PureInterface]:
@@ -142,6 +146,10 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
         for p in network.populations:
             for j, q in enumerate(network.incoming(p.name)):
                 readers[q.source].append(getattr(self.units[p.name], f"events{j}"))
+            if (gate := network.gate_of(p.name)) is not None:
+                readers[gate.source].append(self.units[p.name].gate_events)
+                if network.points > 1:
+                    m.d.comb += self.units[p.name].point.eq(self.point)
         for name, out in zip(network.outputs, self.outputs, strict=True):
             readers[name].append(wiring.flipped(out))
         for i, (name, source) in enumerate(sources.items()):
@@ -167,13 +175,18 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
                 (f"projection {q.name}: events", a.count, 1 if isinstance(a, ConvArray) else a.layout.lanes)
                 for q, a in zip(projections, unit.arrays, strict=True)
             ]
-            increments += [
-                (f"projection {q.name}: positions", a.positions, 1)
-                for q, a in zip(projections, unit.arrays, strict=True)
-                if isinstance(a, ConvArray)
-            ]
+            for q, a in zip(projections, unit.arrays, strict=True):
+                if isinstance(a, ConvArray) and a.switch is None:
+                    increments.append((f"projection {q.name}: positions", a.positions, 1))
+                elif isinstance(a, ConvArray):
+                    increments.append((f"projection {q.name}: synapses", a.synapses, unit.lanes.synapse))
+            if (gate := unit.kernel_gate) is not None:
+                counts = zip(
+                    gate.gate.counter_names, (gate.count, gate.window, Mux(gate.window, gate.opened, 0)), strict=True
+                )
+                increments += [(name, value, gate.gate.groups) for name, value in counts]
             increments.append((f"population {p.name}: events", unit.queue.count, unit.lanes.event))
-            increments.append((f"population {p.name}: updates", Mux(unit.tick, p.size, 0), p.size))
+            increments.append((f"population {p.name}: updates", Mux(unit.tick, unit.updates, 0), p.size))
             for c, (name, increment, most) in enumerate(increments):
                 counter = Counter(most)
                 m.submodules[f"counter{i}_{c}"] = counter
@@ -194,6 +207,7 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
             tuple(self._stream_port(f"out{o}", name) for o, name in enumerate(network.outputs)),
             tuple(acc.counters),
             tuple(self._monitor_port(i) for i in range(len(network.populations))) if options.monitor else (),
+            network.point if network.points > 1 else None,
         )
 
     def _stream_port(self, prefix: str, node: str) -> StreamPort:
@@ -217,7 +231,8 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
         shape = neurons.values[0].shape()
         states = {k: (f.bits, f.signed) for k, f in p.law.states().items()} if self.options.monitor_states else {}
         table = tuple(tuple(int(x) for x in row) for row in neurons.neuron_of)
-        return MonitorPort(f"mon{i}", p.name, table, shape.width, shape.signed, states)
+        gated = neurons.switch is not None
+        return MonitorPort(f"mon{i}", p.name, table, shape.width, shape.signed, states, gated)
 
     def _port(self, name: str, like: Value) -> Signal:
         self.ports[name] = Signal(like.shape(), name=name)
@@ -236,12 +251,16 @@ class Top(wiring.Elaboratable):  # type: ignore[misc]
             m.d.comb += s.ready.eq(self._port(f"{spec.prefix}_ready", s.ready))
             for name, part in self._fields(spec, s.payload):
                 m.d.comb += self._port(name, part).eq(part)
+        if self.manifest.point is not None:
+            m.d.comb += acc.point.eq(self._port("point", acc.point))
         for c, total in enumerate(acc.counters.values()):
             m.d.comb += self._port(f"cnt{c}", total).eq(total)
         for monitor in self.manifest.monitors:
             neurons = acc.units[monitor.population].neurons
             m.d.comb += self._port(f"{monitor.prefix}_valid", neurons.out_valid).eq(neurons.out_valid)
             m.d.comb += self._port(f"{monitor.prefix}_row", neurons.out_row).eq(neurons.out_row)
+            if monitor.gated:
+                m.d.comb += self._port(f"{monitor.prefix}_last", neurons.out_last).eq(neurons.out_last)
             for j in range(neurons.lanes.neuron):
                 for name, value in [("value", neurons.values[j])] + [
                     (state, neurons.states[state][j]) for state in monitor.state_formats

@@ -5,8 +5,8 @@ group's channels) cycles, at least 1, and nothing else: the next tick's first ev
 
 An event becomes two progressions, along rows and along columns (`apical.sw.geometry.Axis`); small tables by row,
 column and channel hold where they begin and how long they are, and from there every address is one addition away: no
-multiplication, no division, no position outside a border. Words are the outer loop, so that a bitmap of channels that
-are off could skip whole words.
+multiplication, no division, no position outside a border. Words are the outer loop; of a gated population the words
+whose channels are all off are left out, of the visits and of the walk over the sums.
 
 The sums of a map are in memory, in two banks: one is added to while the neuron array takes the other and clears it
 behind itself. After a reset both are cleared first, K cycles, in which no event is accepted.
@@ -20,27 +20,21 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import shape_of
 from apical.hw.conv_flatten import coordinates
+from apical.hw.conv_sums import SETTLE, Fields, multiplies, sums
 from apical.hw.design import Lanes
 from apical.hw.events import EventLayout
+from apical.hw.kernel_gate import Switch, next_set
 from apical.hw.order import Order
 from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS, pack_words, read_words
 from apical.sw.geometry import IntArray
 from apical.sw.network import Projection
 from apical.sw.ranges import Interval
-
-Fields = dict[str, Value]
-SETTLE = 3  # cycles from a visit's read of its sums to the first cycle in which they can be read anew
-
-
-def multiplies(projection: Projection, layout: EventLayout) -> bool:
-    """Does a visit take a product? Not of spikes, and not of a pool."""
-    return not layout.binary and projection.pattern == "conv"
 
 
 def base_latency(projection: Projection, layout: EventLayout) -> int:
@@ -97,7 +91,9 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
     """Integrates the events of a conv or pool projection.
 
     Ports as `apical.hw.synapse_array.SynapseArray`; also `positions`: target positions reached in this cycle, 0 or 1.
-    `at_last` is high while the tick's last visit waits; it is made in the cycle of `go`.
+    `at_last` is high while the tick's last visit waits; it is made in the cycle of `go`. Where there is a `switch`:
+    `on`, the groups that are on in this tick, steady from before its first event until `go`; `closed`, the same of the
+    tick that `go` closed, from then to the next `go`; `synapses`: channels that a visit of this cycle reaches.
     """
 
     def __init__(
@@ -109,9 +105,10 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
         lut_ram: bool = True,
         *,
         order: Order,
+        switch: Switch | None = None,
     ) -> None:
         self.projection, self.layout, self.lanes, self.order = projection, layout, lanes, order
-        self.extra_delay, self.lut_ram = extra_delay, lut_ram
+        self.extra_delay, self.lut_ram, self.switch = extra_delay, lut_ram, switch
         bounds = projection.sum_interval(layout.value_range)
         self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
         self.words, self.groups = order.words, lanes.synapse // lanes.neuron
@@ -125,6 +122,15 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
                 "sums": Out(data.ArrayLayout(data.ArrayLayout(shape_of(self.interval), lanes.neuron), self.groups)),
                 "count": Out(1),
                 "positions": Out(1),
+                **(
+                    {}
+                    if switch is None
+                    else {
+                        "on": In(switch.gate.groups),
+                        "closed": In(switch.gate.groups),
+                        "synapses": Out(range(lanes.synapse + 1)),
+                    }
+                ),
             }
         )
 
@@ -163,7 +169,7 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
         item = self._front(m, sweeping, taken)
         visit = self._visits(m, item, taken)
         terms = self._terms(m, visit)
-        self._sums(m, visit, terms, sweep, sweeping)
+        sums(m, self, visit, terms, sweep, sweeping)
         return m
 
     def _front(self, m: Module, sweeping: Value, taken: Value) -> Fields:
@@ -235,8 +241,10 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
         row = {k: Signal.like(item[k], name=f"row_{k}", reset_less=True) for k in kinds}
         word = {k: Signal.like(item[k], name=f"word_{k}", reset_less=True) for k in kinds}
         final_visit, issue, done = Signal(), Signal(), Signal()
+        self.next_word = Signal()
+        item, more, skipped = self._switched(m, item, taken, now["reaches"], left["words"])
         m.d.comb += [
-            final_visit.eq((left["visits_x"] == 0) & (left["visits_y"] == 0) & (left["words"] == 0)),
+            final_visit.eq((left["visits_x"] == 0) & (left["visits_y"] == 0) & ~more),
             self.at_last.eq(valid & now["last"] & final_visit),
             self.final.eq(now["final"]),
             issue.eq(valid & (~(now["last"] & final_visit) | self.go)),
@@ -261,10 +269,43 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
                     m.d.sync += [s.eq(row[k] + d) for s in (now[k], row[k])]
             with m.Else():
                 m.d.sync += [left[k].eq(now[k]) for k in ("visits_x", "visits_y")]
+                m.d.comb += self.next_word.eq(1)
                 m.d.sync += [left["words"].eq(left["words"] - 1), first.eq(0)]
                 for k, d in zip(kinds, steps["word"], strict=True):
-                    m.d.sync += [s.eq(word[k] + d) for s in (now[k], row[k], word[k])]
+                    step = (
+                        d if skipped is None else Array(Const(d * n) for n in range(self.order.channel_words))[skipped]
+                    )
+                    m.d.sync += [s.eq(word[k] + step) for s in (now[k], row[k], word[k])]
+        if self.switch is not None:
+            m.d.comb += self.synapses.eq(Mux(issue & now["reaches"], self.reached, 0))
         return now | {"valid": issue & now["reaches"]}
+
+    def _switched(
+        self, m: Module, item: Fields, taken: Value, reaches: Value, left: Value
+    ) -> tuple[Fields, Value, Value | None]:
+        """What a gate changes of an event's visits: the item begun at the first word that is on; whether another word
+        follows, and how far it is from this one. `reached` counts the channels of the word of this cycle."""
+        if self.switch is None:
+            return item, left != 0, None
+        count = self.order.channel_words
+        words = self.switch.words(self.on)
+        word = Signal(range(max(count, 2)), name="visited_word")
+        some, first = next_set(words)
+        more, following = next_set(words, word)
+        begin = {
+            k: _address(item[k] + Array(Const(d * n) for n in range(count))[first], depth)
+            for k, d, depth in zip(
+                ("sum", "weight"), self.plan.steps["word"], (self.words, self.plan.depth), strict=True
+            )
+        }
+        with m.If(taken):
+            m.d.sync += word.eq(first)
+        with m.Elif(self.next_word):
+            m.d.sync += word.eq(following)
+        self.reached = Array(self.switch.channels_on(self.on, n) for n in range(count))[word]
+        goes = item["reaches"] & some
+        marks = {k: Mux(goes, item[k], 0) for k in ("visits_x", "visits_y")}
+        return {**item, **begin, **marks, "reaches": goes}, more & reaches, (following - word)[: len(word)]
 
     def _terms(self, m: Module, visit: Fields) -> list[list[Value]]:
         """What each group's lanes add, two cycles after the visit; with products three."""
@@ -295,70 +336,6 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
                 lanes = list(products)
             out.append(lanes)
         return out
-
-    def _sums(self, m: Module, visit: Fields, terms: list[list[Value]], sweep: Signal, sweeping: Signal) -> None:
-        """Both banks of every group: visits add to one, the walk of the rows takes and clears the other."""
-        bank, shape, n = Signal(), shape_of(self.interval), self.lanes.neuron
-        with m.If(self.go):
-            m.d.sync += bank.eq(~bank)
-        at = range(max(self.words, 2))
-        slots = [(visit["valid"], Cat(visit["sum"], bank))]  # a visit by cycles after its issue
-        for cycle in range(SETTLE - 1 + multiplies(self.projection, self.layout)):
-            valid, place = Signal(name=f"slot{cycle}"), Signal(len(slots[0][1]), name=f"place{cycle}", reset_less=True)
-            m.d.sync += [valid.eq(slots[-1][0]), place.eq(slots[-1][1])]
-            slots.append((valid, place))
-        read, found, adds = slots[multiplies(self.projection, self.layout) :]
-        # The sum that the visit before, or the one before that, is about to write isn't in the memory yet.
-        again, once_more = Signal(), Signal()
-        m.d.sync += [
-            once_more.eq(adds[0] & (adds[1] == read[1])),
-            again.eq(adds[0] & (adds[1] == found[1])),
-        ]
-
-        # The walk: rows in order, from latency - 1 cycles after `go`.
-        start = self.go
-        for cycle in range(self.latency - 2):
-            later = Signal(name=f"walk{cycle}")
-            m.d.sync += later.eq(start)
-            start = later
-        k, group, walking, walked = Signal(at), Signal(range(max(self.groups, 2))), Signal(), Signal()
-        clear_k, clear_group, clearing, cleared = Signal(at), Signal.like(group), Signal(), Signal()
-        m.d.sync += [clear_k.eq(k), clear_group.eq(group), clearing.eq(walking), cleared.eq(walked)]
-        with m.If(start):
-            m.d.sync += [walking.eq(1), k.eq(0), group.eq(0), walked.eq(~bank)]
-        with m.Elif(walking):
-            m.d.sync += k.eq(k + 1)
-            with m.If(k == self.words - 1):
-                m.d.sync += [k.eq(0), group.eq(group + 1)]
-                with m.If(group == self.groups - 1):
-                    m.d.sync += [walking.eq(0), group.eq(0)]
-
-        style = "block" if self.words >= BLOCK_RAM_ROWS or not self.lut_ram else "distributed"
-        width = shape.width
-        for g in range(self.groups):
-            acc = [Signal(shape, name=f"acc{g}_{j}", reset_less=True) for j in range(n)]
-            new = [Signal(shape, name=f"new{g}_{j}") for j in range(n)]
-            held = Signal(n * width, name=f"held{g}", reset_less=True)
-            data_of = []
-            for b in range(2):
-                store = memory.Memory(shape=unsigned(n * width), depth=self.words, init=[], attrs={"ram_style": style})
-                m.submodules[f"store{g}_{b}"] = store
-                reads, writes = store.read_port(), store.write_port()
-                clears = clearing & (clear_group == g) & (cleared == b)
-                m.d.comb += [
-                    reads.addr.eq(Mux(read[1][-1] == b, read[1][:-1], k)),
-                    writes.addr.eq(Mux(sweeping, sweep, Mux(clears, clear_k, adds[1][:-1]))),
-                    writes.data.eq(Mux(sweeping | clears, 0, Cat(new))),
-                    writes.en.eq(sweeping | clears | (adds[0] & (adds[1][-1] == b))),
-                ]
-                data_of.append(reads.data)
-            m.d.comb += self.sums[g].eq(Mux(cleared, data_of[1], data_of[0]))
-            m.d.sync += held.eq(Mux(once_more, Cat(acc), Mux(found[1][-1], data_of[1], data_of[0])))
-            for j, (a, total, term) in enumerate(zip(acc, new, terms[g], strict=True)):
-                old = held[j * width : (j + 1) * width]
-                m.d.comb += total.eq(term + Mux(again, a, old.as_signed() if shape.signed else old))
-                with m.If(adds[0]):
-                    m.d.sync += a.eq(total)
 
 
 def _table(name: str, entries: Sequence[tuple[int, ...]], index: Value) -> Fields:

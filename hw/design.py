@@ -93,6 +93,7 @@ class MonitorPort:
 
     :param neuron_of: neuron index by [row][lane]; -1 is padding.
     :param state_formats: (bits, signed) by state name. Empty without `monitor_states`.
+    :param gated: rows may be left out, and `prefix_last` marks a tick's last.
     """
 
     prefix: str
@@ -101,17 +102,23 @@ class MonitorPort:
     value_bits: int
     signed: bool
     state_formats: Mapping[str, tuple[int, bool]]
+    gated: bool = False
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Names of the top-level ports and what they stand for."""
+    """Names of the top-level ports and what they stand for.
+
+    :param point: of gates with several operating points, the network's one: what a simulation drives the port `point`
+        with; None where there is no such port.
+    """
 
     top: str
     inputs: tuple[StreamPort, ...]
     outputs: tuple[StreamPort, ...]
     counters: tuple[str, ...]
     monitors: tuple[MonitorPort, ...]
+    point: int | None = None
 
 
 @dataclass(frozen=True)

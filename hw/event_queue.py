@@ -26,7 +26,8 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
     """Queue and scanner of one population.
 
     Ports: `push` with `last`, `final`, `values`: one row of results, never refused; `ahead`: the row that comes
-    next; `room`, `reserve`: credits; `events`: the stream out; `count`: events sent in this cycle (for the counter).
+    next; `room`, `reserve`: credits; `events`: the stream out; `count`: events sent in this cycle (for the counter). Of
+    a gated population also `block`, of the row that is pushed, and `reserved`, the rows that `reserve` takes.
     A row's first beat is offered `latency` cycles after its push; throughput: one beat per cycle.
     """
 
@@ -34,7 +35,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         self.layout, self.rows, self.lanes = layout, neurons.rows, neurons.lanes
         self.value_shape = shape_of(neurons.value_interval)
         self.first_row = [int(row[0]) // layout.lanes for row in neurons.neuron_of]
-        self.order = neurons.order
+        self.order, self.gated = neurons.order, neurons.switch is not None
         self.depth = 2 * self.rows
         super().__init__(
             {
@@ -47,6 +48,9 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
                 "reserve": In(1),
                 "events": Out(stream.Signature(layout)),
                 "count": Out(range(layout.lanes + 1)),
+                **(
+                    {"block": In(neurons.out_block.shape()), "reserved": In(range(self.rows + 1))} if self.gated else {}
+                ),
             }
         )
 
@@ -123,7 +127,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         free = Signal(range(self.depth + 1), init=self.depth)
         spared = Signal()
         m.d.comb += [spared.eq(unused), self.room.eq(free >= self.rows)]
-        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.rows, 0))
+        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.reserved if self.gated else self.rows, 0))
 
     def _coordinates(self, m: Module, shape: Shape) -> Value:
         """Base of the row that is pushed: through the columns and rows of one block of channels, then of the next."""
@@ -145,7 +149,7 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         firsts = [(b % words) * lanes.synapse + (b // words) * lanes.neuron for b in range(blocks)]
         wide = max(channel_bits - (self.layout.classes - 1).bit_length(), 0)
         channels = Array(Const((c // self.layout.classes) % (1 << wide), max(wide, 1)) for c in firsts)
-        channel = channels[block] if blocks > 1 else channels[0]
+        channel = channels[self.block if self.gated else block] if blocks > 1 else channels[0]
         return Cat(channel[:wide], x[:column_bits], y[:row_bits])
 
     def _scan(self, m: Module, front: data.View, load: Value, takes: Signal, entry: data.StructLayout) -> None:

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from apical.hw import boards
 from apical.hw.accelerator import check_options, event_classes
 from apical.hw.boards import Board, Capacity
-from apical.hw.conv_array import Plan, multiplies
+from apical.hw.conv_array import Plan
 from apical.hw.conv_flatten import Flatten
+from apical.hw.conv_sums import multiplies
 from apical.hw.design import HardwareOptions, Lanes, default_options
 from apical.hw.event_queue import DEEP as QUEUE_DEEP
 from apical.hw.events import EventLayout
+from apical.hw.kernel_gate import MOST_MULTIPLIERS, queue_depth
 from apical.hw.neuron_array import DEEP as STATES_DEEP
 from apical.hw.order import Order
 from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS
@@ -163,6 +165,8 @@ def features(
                 weights += s * w if q.weights.size else 0
                 dsp += s if graded else 0
                 blocks += _map_blocks(network, q, options.lanes[p.name], w, sum_bits, memory)
+                if (gate := network.gate_of(p.name)) is not None:
+                    blocks += memory(queue_depth(gate, source.size), layout.size)
                 continue
             if layout.shape is not None:
                 layout = Flatten(layout).layout
@@ -180,6 +184,9 @@ def features(
         operations, slices, width = _law_work(network, p, _MULTIPLIER[flow])
         law += n * operations * width
         dsp += n * slices
+        if (gate := network.gate_of(p.name)) is not None:
+            dsp += min(gate.groups, MOST_MULTIPLIERS)
+            blocks += memory(gate.weights.size // min(gate.groups, MOST_MULTIPLIERS), 8 * gate.weight_bits)
         rows, sent = order.rows, EventLayout(p.size, p.value_range, 1)
         kept = n * sum(f.bits + 1 for f in p.law.states().values())  # stored sums are a little wider than the states
         if p.shape is not None and lut_ram:

@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import ANY_STAGE, FIXED, STATE, Wire, constant, shape_of
 from apical.hw.design import Lanes
+from apical.hw.kernel_gate import Switch, next_set
 from apical.hw.law_pipeline import LawPipeline, Nowhere, first_words
 from apical.hw.order import Order
 from apical.sw.network import IntArray, Population
@@ -31,7 +32,8 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
     Ports: `start` (with `start_final`: the tick is its sample's last) in the cycle before the first row's currents;
     `row`, `row_valid`: the row whose `currents` must be present in this cycle. Results: `out_valid`, `out_row`,
     `out_last`, `out_final`, `values` and `states` (after the tick) of N neurons; `out_ahead`: the row of the next
-    cycle's results.
+    cycle's results. Where there is a `switch`: `on`, the groups that are on in the tick that `start` begins; rows of
+    words that are off are left out, values and states of lanes that are off are 0; `out_block`: of the results' row.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         lanes: Lanes,
         currents: Mapping[str, list[Interval]],
         lut_ram: bool = True,
+        switch: Switch | None = None,
     ) -> None:
         self.population, self.ranges, self.lanes, self.intervals = population, ranges, lanes, currents
+        self.switch = switch
         self.lut_ram, self._roms = lut_ram, 0
         self.order = Order(population.size, population.shape, lanes)
         self.rows, self.neuron_of = self.order.rows, self.order.neuron_of
@@ -76,8 +80,15 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                 "out_final": Out(1),
                 "values": Out(data.ArrayLayout(shape_of(self.value_interval), n)),
                 "states": Out(data.StructLayout(state_shapes)),
+                **(
+                    {} if switch is None else {"on": In(switch.gate.groups), "out_block": Out(range(self._block_count))}
+                ),
             }
         )
+
+    @property
+    def _block_count(self) -> int:
+        return max(self.rows // self.order.positions, 2)
 
     @cached_property
     def _plan(self) -> tuple[list[LawPipeline], int, int]:
@@ -102,6 +113,8 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
     def spacing(self) -> int:
         """Least distance of two starts: all rows entered, and every word written before it is read again."""
         reading = 1 if self.lut_ram else 2  # block RAM is read a cycle ahead
+        if self.switch is not None and self.population.law.states():  # the next walk may leave words out
+            return self.rows + self.settled + 1 + reading
         return max(self.rows, self.settled + 1 + reading) if self.population.law.states() else self.rows
 
     def _by_block(self, table: list[int]) -> list[int] | None:
@@ -194,9 +207,10 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         # Row counter: visible (stage -1) one cycle before the currents are registered (stage 0).
         final_tick, next_first, first_tick = Signal(), Signal(init=1), Signal()
         last_row = Signal()
-        m.d.comb += last_row.eq(self.row == self.rows - 1)
         row_next = Signal.like(self.row)
-        m.d.comb += row_next.eq(Mux(self.start, 0, Mux(last_row, self.row, self.row + 1)))
+        if self.switch is None:
+            m.d.comb += last_row.eq(self.row == self.rows - 1)
+            m.d.comb += row_next.eq(Mux(self.start, 0, Mux(last_row, self.row, self.row + 1)))
         m.d.sync += self.row.eq(row_next)
         with m.If(self.start):
             m.d.sync += [
@@ -208,15 +222,19 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         with m.Elif(last_row):
             m.d.sync += self.row_valid.eq(0)
 
-        block = self._blocks(m, last_row)
+        on: list[Value] = []
+        if self.switch is None:
+            block: Value = self._blocks(m, last_row)
+        else:
+            block, on = self._gated_blocks(m, self.switch, row_next, last_row)
         latency, settled = self.latency, self.settled
         block_at: dict[int, Value] = {-1: block}
         row_at: dict[int, Value] = {-1: self.row}
-        marks: dict[int, Value] = {-1: Cat(last_row, final_tick)}
+        marks: dict[int, Value] = {-1: Cat(last_row, final_tick, *on)}
         valid: dict[int, Value] = {-1: self.row_valid}
         for stage in range(settled + 1):
             later_row = Signal.like(self.row, name=f"row_{stage}", reset_less=True)
-            later_marks = Signal(2, name=f"marks_{stage}", reset_less=True)
+            later_marks = Signal(2 + len(on), name=f"marks_{stage}", reset_less=True)
             later_valid = Signal(name=f"valid_{stage}")
             m.d.sync += [
                 later_row.eq(row_at[stage - 1]),
@@ -232,9 +250,11 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
         lanes, _, _ = self._build(m, row_at, latency, held, block_at)
         padded = self._padding(m, row_at[latency - 1], block_at.get(latency - 1, Const(0, 1)))
         for j, lane in enumerate(lanes):
+            shown = marks[latency][2 + j] if on else Const(1, 1)
             for name, state in lane.states.items():
-                m.d.comb += self.states[name][j].eq(lane.ops.delay(state, latency))
+                m.d.comb += self.states[name][j].eq(Mux(shown, lane.ops.delay(state, latency), 0))
             value = lane.ops.delay(lane.value, latency)
+            value = Mux(shown, value, 0) if on else value
             m.d.comb += self.values[j].eq(value if padded is None else Mux(padded[j], 0, value))
         if self._write is not None:
             m.d.comb += [
@@ -249,7 +269,40 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
             self.out_last.eq(marks[latency][0]),
             self.out_final.eq(marks[latency][1]),
         ]
+        if self.switch is not None:
+            m.d.comb += self.out_block.eq(block_at[latency])
         return m
+
+    def _gated_blocks(
+        self, m: Module, switch: Switch, row_next: Signal, last_row: Signal
+    ) -> tuple[Signal, list[Value]]:
+        """The block of the row counter, through the words that are on; and which lanes of it are on. Leaves in
+        `_began` per lane whether it was on in the tick before, too."""
+        positions = self.order.positions
+        count = self.rows // positions
+        on, before = Signal(switch.gate.groups), Signal(switch.gate.groups)
+        block, position = Signal(range(self._block_count), name="block"), Signal(range(max(positions, 2)))
+        firsts = Array(Const(b * positions, range(max(self.rows, 2))) for b in range(count))
+
+        def walked(bits: Value) -> Value:
+            return Cat(*[switch.walked(bits)] * (count // self.order.channel_words))
+
+        turns = position == positions - 1
+        (_, now), (more, following) = next_set(walked(self.on)), next_set(walked(on), block)
+        m.d.comb += [
+            last_row.eq(turns & ~more),
+            row_next.eq(
+                Mux(self.start, firsts[now], Mux(last_row, self.row, Mux(turns, firsts[following], self.row + 1)))
+            ),
+        ]
+        with m.If(self.start):
+            m.d.sync += [on.eq(self.on), before.eq(on), block.eq(now), position.eq(0)]
+        with m.Elif(~last_row):
+            m.d.sync += position.eq(Mux(turns, 0, position + 1))
+            with m.If(turns):
+                m.d.sync += block.eq(following)
+        self._began = switch.lane_bits(before, block)
+        return block, switch.lane_bits(on, block)
 
     def _blocks(self, m: Module, last_row: Value) -> Value:
         """The block of the row counter; of flat populations nothing."""
@@ -302,5 +355,6 @@ class NeuronArray(wiring.Component):  # type: ignore[misc]
                     at_row = self.row if self.order.positions == 1 else block
                     start = entries[0] if len(set(blocks)) == 1 else entries[at_row]
                 held[j].append(Signal(shape, name=f"word{n}_{j}", reset_less=True))
-                m.d.sync += held[j][n].eq(Mux(first_tick, start, stored.as_signed() if shape.signed else stored))
+                begins = first_tick if self.switch is None else first_tick | ~self._began[j]
+                m.d.sync += held[j][n].eq(Mux(begins, start, stored.as_signed() if shape.signed else stored))
         return held

@@ -6,8 +6,9 @@ A tick closes when every projection's last beat waits, the neuron array can star
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from apical.hw import conv_array
@@ -17,6 +18,7 @@ from apical.hw.delay import Delay, ticks_held
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout
+from apical.hw.kernel_gate import KernelGate, Switch, ones, queue_depth
 from apical.hw.neuron_array import NeuronArray
 from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray, base_latency
@@ -27,6 +29,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     """Streams in (`events0` …, one per projection, in the network's order) to the stream out (`events`).
 
     :param layouts: event layouts of the incoming projections' sources, in the same order.
+    :param gate_layout: of the source of the population's gate, where it has one; it comes in on `gate_events`.
     :param lut_ram: as in `apical.hw.design.HardwareOptions`.
     """
 
@@ -37,10 +40,14 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         lanes: Lanes,
         layouts: list[EventLayout],
         lut_ram: bool = True,
+        gate_layout: EventLayout | None = None,
     ) -> None:
         self.network, self.population, self.lanes = network, population, lanes
         incoming = network.incoming(population.name)
         order = Order(population.size, population.shape, lanes)
+        gate = network.gate_of(population.name)
+        self.switch = None if gate is None else Switch(gate, order)
+        self.kernel_gate = None if gate is None or gate_layout is None else KernelGate(gate, gate_layout)
         self.flattens = [
             Flatten(layout) if p.geometry is None and layout.shape is not None else None
             for p, layout in zip(incoming, layouts, strict=True)
@@ -57,13 +64,13 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
                 sources = None if flatten is None else flatten.sources
                 array = SynapseArray(p, layout, lanes, extra, lut_ram, order=order, sources=sources)
             else:
-                array = ConvArray(p, layout, lanes, extra, lut_ram, order=order)
+                array = ConvArray(p, layout, lanes, extra, lut_ram, order=order, switch=self.switch)
             self.arrays.append(array)
         self.by_compartment: dict[str, list[SynapseArray | ConvArray]] = {c: [] for c in population.law.compartments}
         for array in self.arrays:
             self.by_compartment[array.projection.compartment].append(array)
         intervals = {c: [a.interval for a in arrays] for c, arrays in self.by_compartment.items()}
-        self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals, lut_ram)
+        self.neurons = NeuronArray(population, network.ranges[population.name], lanes, intervals, lut_ram, self.switch)
         self.queue = EventQueue(
             self.neurons, EventLayout(population.size, population.value_range, lanes.event, shape=population.shape)
         )
@@ -72,6 +79,12 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
                 **{f"events{i}": In(stream.Signature(layout)) for i, layout in enumerate(layouts)},
                 "events": Out(stream.Signature(self.queue.layout)),
                 "tick": Out(1),
+                "updates": Out(range(population.size + 1)),
+                **(
+                    {}
+                    if gate is None
+                    else {"gate_events": In(stream.Signature(gate_layout)), "point": In(range(max(gate.points, 2)))}
+                ),
             }
         )
 
@@ -82,8 +95,14 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         clear = Signal(len(arrays), init=-1)
         spacing = max(neurons.spacing, *(a.spacing for a in arrays if isinstance(a, ConvArray)), 0)
         go, wait = Signal(), Signal(range(spacing))
+        pause: Value = Const(spacing - 1)
         # The first undelayed projection says which tick is a sample's last; delayed ones run into the next sample.
         final = next(a.final for a in arrays if a.projection.delay == 0)
+        opened = None
+        if self.switch is not None and self.kernel_gate is not None:
+            pause, opened = self._gated(m, self.switch, self.kernel_gate, go, final)
+        else:
+            m.d.comb += self.updates.eq(self.population.size)
         at_last = Signal()
         for i, array in enumerate(arrays):
             m.submodules[f"synapses{i}"] = array
@@ -98,7 +117,10 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
                 wiring.connect(m, source, delay.i)
                 m.d.comb += [delay.flush.eq(go & final), clear[i].eq(~delay.busy)]
                 source = delay.o
-            wiring.connect(m, source, array.events)
+            if opened is None:
+                wiring.connect(m, source, array.events)
+            else:
+                self._buffer(m, i, source, array, opened, go)
             m.d.comb += array.go.eq(go)
         m.d.comb += [
             at_last.eq(_all([a.at_last for a in arrays])),
@@ -106,7 +128,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
             queue.reserve.eq(go),
         ]
         with m.If(go):
-            m.d.sync += wait.eq(spacing - 1)
+            m.d.sync += wait.eq(pause)
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
 
@@ -135,6 +157,62 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         ]
         wiring.connect(m, wiring.flipped(self.events), queue.events)
         return m
+
+    def _gated(self, m: Module, switch: Switch, unit: KernelGate, go: Value, final: Value) -> tuple[Value, Value]:
+        """The bitmap of the tick under way: least distance to the next `go`, and whether events may enter."""
+        groups, window, per_word = (
+            switch.gate.groups,
+            switch.gate.window,
+            switch.order.rows // switch.order.channel_words,
+        )
+        m.submodules.gate = unit
+        wiring.connect(m, wiring.flipped(self.gate_events), unit.events)
+        on, closed, armed, asks = Signal(groups), Signal(groups), Signal(), Signal(init=1)
+        tick, updates = Signal(range(max(window, 2))), Signal.like(self.updates)
+        m.d.comb += [unit.point.eq(self.point), unit.take.eq(~armed & asks & unit.valid)]
+        ends = final | (tick == window - 1)
+        with m.If(go):
+            m.d.sync += [closed.eq(on), armed.eq(0), asks.eq(ends), tick.eq(Mux(ends, 0, tick + 1))]
+            m.d.sync += updates.eq(ones(on) * (self.population.size // groups))
+        with m.Elif(~armed & (~asks | unit.valid)):
+            m.d.sync += armed.eq(1)
+            with m.If(asks):
+                m.d.sync += on.eq(unit.on)
+        words = ones(switch.walked(on))
+        rest = max(self.neurons.spacing - self.neurons.rows, *(a.spacing - a.order.rows for a in self.arrays))
+        for array in self.arrays:
+            m.d.comb += [array.on.eq(on), array.closed.eq(closed)]
+        m.d.comb += [
+            self.neurons.on.eq(closed),
+            self.updates.eq(updates),
+            self.queue.block.eq(self.neurons.out_block),
+            self.queue.reserved.eq(words * per_word),
+        ]
+        return words * per_word + rest - 1, armed
+
+    def _buffer(
+        self, m: Module, i: int, source: wiring.PureInterface, array: ConvArray, opened: Value, go: Value
+    ) -> None:
+        """A queue for a window of a projection's events, that opens for a tick when its bitmap is there."""
+        assert self.switch is not None
+        layout = array.layout
+        fifo = SyncFIFOBuffered(width=layout.size, depth=queue_depth(self.switch.gate, layout.sources))
+        m.submodules[f"buffer{i}"] = fifo
+        passed, moves = Signal(name=f"passed{i}"), Signal(name=f"moves{i}")
+        out = data.View(layout, fifo.r_data)
+        m.d.comb += [
+            fifo.w_data.eq(source.payload),
+            fifo.w_en.eq(source.valid),
+            source.ready.eq(fifo.w_rdy),
+            array.events.valid.eq(fifo.r_rdy & opened & ~passed),
+            array.events.payload.eq(out),
+            moves.eq(array.events.valid & array.events.ready),
+            fifo.r_en.eq(moves),
+        ]
+        with m.If(go):
+            m.d.sync += passed.eq(0)
+        with m.Elif(moves & out.last):
+            m.d.sync += passed.eq(1)
 
     def _choose(self, m: Module, sums: data.View, array: SynapseArray | ConvArray) -> None:
         """A map's sums by group: its rows are too many to list."""

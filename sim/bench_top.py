@@ -207,6 +207,7 @@ class LawMonitor:
         prefix = port["prefix"]
         self.name, self.neuron_of = f"monitor {prefix} ({port['population']!r})", port["neuron_of"]
         self.valid, self.row = getattr(dut, f"{prefix}_valid"), getattr(dut, f"{prefix}_row")
+        self.ends = getattr(dut, f"{prefix}_last") if port["gated"] else None  # then rows may be left out
         formats = {"value": (port["value_bits"], port["signed"]), **port["state_formats"]}
         self.arrays = {name: np.zeros((total, size), np.int64) for name in formats}
         self.lanes = [
@@ -231,7 +232,7 @@ class LawMonitor:
         if not int(self.valid.value):
             return False
         row = int(self.row.value)
-        if row != self.expected:
+        if row != self.expected if self.ends is None else row < self.expected:
             raise ProtocolError(f"{self.name}: expected row {self.expected}, got {row} in tick {self.tick}")
         if self.tick >= self.total:
             raise ProtocolError(f"{self.name}: more ticks than the {self.total} that were asked for")
@@ -239,8 +240,9 @@ class LawMonitor:
             if neuron >= 0:
                 for signal, array, bits, signed in signals:
                     array[self.tick, neuron] = _signed(int(signal.value), bits, signed)
-        self.expected = (row + 1) % len(self.neuron_of)
-        self.tick += self.expected == 0
+        ends = row + 1 == len(self.neuron_of) if self.ends is None else bool(int(self.ends.value))
+        self.expected = 0 if ends else row + 1
+        self.tick += ends
         return True
 
     @property

@@ -69,7 +69,8 @@ def _recorder(manifest: Manifest) -> str:
             for j in range(lanes):
                 value = _sign(f"t.{mon.prefix}_{name}{j}", bits, signed)
                 body.append(f"if (n[{j}] >= 0) a{p}_{k}[tick{p} * {size} + n[{j}]] = {value};")
-        body.append(f"if (t.{mon.prefix}_row == {rows - 1}) tick{p}++;")
+        ends = f"t.{mon.prefix}_last" if mon.gated else f"t.{mon.prefix}_row == {rows - 1}"
+        body.append(f"if ({ends}) tick{p}++;")
         inside = "\n            ".join(body)
         condition = f"t.{mon.prefix}_valid && tick{p} < total && t.{mon.prefix}_row < {rows}"
         record.append(f"        if ({condition}) {{\n            moved = true;\n            {inside}\n        }}\n")
@@ -91,6 +92,8 @@ def model_header(manifest: Manifest) -> str:
     """The C++ header that knows the ports; made of indices only."""
     ins, outs = manifest.inputs, manifest.outputs
     idle = [f"t.{s.prefix}_valid = 0;" for s in ins] + [f"t.{s.prefix}_ready = 1;" for s in outs]
+    if manifest.point is not None:
+        idle.append(f"t.point = {manifest.point};")
     constant = [
         f"t.{s.prefix}_valid = 1; t.{s.prefix}_keep = 1; t.{s.prefix}_last = 0; t.{s.prefix}_final = 0;" for s in ins
     ]

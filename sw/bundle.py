@@ -25,6 +25,7 @@ import yaml
 from apical.sw.bundle_schema import (
     ArrayEntry,
     BundleEntry,
+    GateEntry,
     ProjectionEntry,
     geometry_entry,
     geometry_of,
@@ -33,7 +34,7 @@ from apical.sw.bundle_schema import (
 )
 from apical.sw.geometry import GeometryError
 from apical.sw.laws import Format, make_law
-from apical.sw.network import Input, IntArray, Network, NetworkError, Population, Projection
+from apical.sw.network import Gate, Input, IntArray, Network, NetworkError, Population, Projection
 
 VERSION = 2  # written where a network has maps, else 1: identities of older bundles stay
 LIMIT_YAML = 1 << 20  # bytes; ours are a few kilobytes
@@ -192,6 +193,19 @@ def _describe(network: Network, recipe: Mapping[str, Any]) -> tuple[dict[str, An
         "encoding": dict(network.encoding),
         "recipe": dict(recipe),
     }
+    if network.gates:
+        document["gates"] = [
+            {
+                "source": g.source,
+                "target": g.target,
+                "window": g.window,
+                "weight_bits": g.weight_bits,
+                "weights": w.add(f"gate{n}.weights.npy", g.weights),
+                "bias": w.add(f"gate{n}.bias.npy", g.bias),
+            }
+            for n, g in enumerate(network.gates)
+        ]
+        document["point"] = network.point
     return document, w.arrays
 
 
@@ -286,6 +300,13 @@ def _projection(folder: Path, p: ProjectionEntry) -> Projection:
     return Projection(p.name, p.source, p.target, weights, p.compartment, p.weight_bits, p.delay, p.pattern, geometry)
 
 
+def _gate(folder: Path, g: GateEntry) -> Gate:
+    weights, bias = (
+        _load_array(folder, a, f"gate of {g.target!r}, {n}") for n, a in (("weights", g.weights), ("bias", g.bias))
+    )
+    return Gate(g.source, g.target, weights, bias, g.window, g.weight_bits)
+
+
 def load(path: Path) -> Network:
     """Read and check a bundle.
 
@@ -294,6 +315,7 @@ def load(path: Path) -> Network:
     """
     bundle = _parse(path)
     specs = [a for p in bundle.populations for a in (*p.params.values(), *p.initial.values())]
+    specs += [a for g in bundle.gates for a in (g.weights, g.bias)]
     named = {a.file for a in (*specs, *(p.weights for p in bundle.projections if p.weights is not None))}
     if (path / "arrays").is_symlink():
         raise BundleError("arrays: expected a folder of the bundle, got a link")
@@ -325,6 +347,8 @@ def load(path: Path) -> Network:
         bundle.decoder,
         bundle.encoding,
         bundle.name,
+        tuple(_gate(path, g) for g in bundle.gates),
+        bundle.point,
     )
 
 

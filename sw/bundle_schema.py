@@ -62,6 +62,15 @@ class ProjectionEntry(Strict):
     geometry: GeometryEntry | None = None
 
 
+class GateEntry(Strict):
+    source: str
+    target: str
+    window: int
+    weight_bits: int
+    weights: ArrayEntry
+    bias: ArrayEntry
+
+
 class BundleEntry(Strict):
     apical_bundle: Literal[1, 2]
     name: str
@@ -72,6 +81,8 @@ class BundleEntry(Strict):
     decoder: str | None
     encoding: dict[str, str | int | float]
     recipe: dict[str, str | int | float | bool]
+    gates: list[GateEntry] = []
+    point: int = 0
 
 
 def shape_entry(node: Node) -> dict[str, list[int]]:

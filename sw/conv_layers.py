@@ -146,7 +146,7 @@ class Conv(_Map):
         if self.norm is not None:
             if "bias" not in target.specs:
                 raise GeometryError(f"conv {self.name!r}: expected a target with a bias to normalize, got none")
-            target.offsets.append(lambda: self._offset())
+            target.offsets.append(self._offset)  # a bound method: a copy of the model has its own
 
     def _offset(self) -> Tensor:
         assert self.norm is not None

@@ -217,7 +217,7 @@ def update_law(counts: dict[str, int], law: Law, updates: int) -> None:
 
 
 PARTS = {
-    "synapses": "events on their way into accumulators: weights, additions, accumulators",
+    "synapses": "events on their way into accumulators: weights, additions, accumulators; decisions of gates",
     "updates": "neurons once per tick: the law's operations, its states and parameters, reading and clearing sums",
     "events": "events received and sent",
 }
@@ -240,6 +240,24 @@ def synapses_of(network: Network, population: Population, counters: Mapping[str,
         move(out, "accumulator_write", operations, sums, population.size)
         move(out, "weight_write", counters.get(f"projection {p.name}: weight writes", 0), p.weight_bits, weights)
         move(out, "off_chip_word", counters.get(f"projection {p.name}: off-chip words", 0), p.weight_bits, weights)
+    return out
+
+
+def _gate_of(network: Network, population: Population, counters: Mapping[str, int]) -> dict[str, int]:
+    """Work of a population's gate: an addition into a channel's sum per event; products, sums and signs per window."""
+    out, gate = no_counts(), network.gate_of(population.name)
+    if gate is None:
+        return out
+    source, name = network.nodes[gate.source], f"gate {gate.target}"
+    sums = gate.sum_interval(source.value_range, source.size // gate.channels)
+    bits, events = bits_of(sums), counters[f"{name}: events"]
+    reads = counters[f"{name}: windows"] * gate.channels
+    move(out, "accumulator_read", events + reads, bits, gate.channels)
+    move(out, "accumulator_write", events + reads, bits, gate.channels)
+    products = reads * gate.groups
+    move(out, "weight_read", products, gate.weight_bits, gate.weights.size)
+    out["add"] += events + products
+    multiply(out, "multiply", products, gate.weight_bits * bits)
     return out
 
 
@@ -285,7 +303,7 @@ def parts_of(network: Network, population: Population, counters: Mapping[str, in
     :raises KeyError: a counter is missing.
     """
     return {
-        "synapses": synapses_of(network, population, counters),
+        "synapses": add_counts(synapses_of(network, population, counters), _gate_of(network, population, counters)),
         "updates": updates_of(network, population, counters),
         "events": _events_of(network, population, counters),
     }

@@ -90,9 +90,12 @@ def _group(
             old = ready[name].get(d.compartment)
             ready[name][d.compartment] = part if old is None else old + part
     runs = {name: model.cells[name].integrated() for name in group}
+    gate = model.gate_of.get(group[0])  # a gated population is part of no loop
+    on = None if gate is None else gate(history[gate.source][:, past:])
     if not loop and not model.cells[group[0]].law.states():  # one tick is as good as another: all at once
         cell, (ops, params) = model.cells[group[0]], runs[group[0]]
         _, value = cell.law.step(ops, {}, ready[group[0]], params)
+        value = value if on is None else value * on.to(value.dtype)
         history[group[0]] = torch.cat([state.past[group[0]].to(value.dtype), value], 1)
         return
     sent = {name: list(state.past[name].unbind(1)) for name in group}
@@ -105,6 +108,9 @@ def _group(
                 part = d.sums(sent[d.source][past + t - d.delay].to(d.dtype), weights).to(cell.dtype)
                 currents[d.compartment] = currents[d.compartment] + part if d.compartment in currents else part
             cells[name], value = cell.law.step(ops, cells[name], currents, params)
+            if on is not None:  # what is off sends nothing and begins anew
+                value, begin = value * on[:, t].to(value.dtype), cell.start(len(value))
+                cells[name] = {k: torch.where(on[:, t] > 0, v, begin[k]) for k, v in cells[name].items()}
             sent[name].append(value)
     for name in group:
         history[name] = torch.stack([v.to(sent[name][-1].dtype) for v in sent[name]], 1)

@@ -9,6 +9,7 @@ width analysis proves sufficient.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Trace:
     :param states: per population and state, [samples, ticks, neurons], after each tick; empty unless asked for.
     :param outputs: per output population, the same array as it left the chip (for golden: equal to `values`).
     :param counters: ``population NAME: events``, ``population NAME: updates``, ``projection NAME: events`` and,
-        of conv and pool, ``projection NAME: positions``; totals of the run.
+        of conv and pool, ``projection NAME: positions``; with gates more (docs/reference/gating.md); totals of the run.
     :param cycles: clock cycles of the whole run; None for golden.
     :param engine: what produced it.
     """
@@ -198,7 +199,7 @@ def _loops(network: Network) -> list[list[str]]:
     for name in network.order:
         found, waiting = {name}, [name]
         while waiting:
-            sources = {q.source for q in network.incoming(waiting.pop())} & set(network.order) - found
+            sources = network.sources(waiting.pop()) & set(network.order) - found
             found |= sources
             waiting += sources
         groups.setdefault(frozenset(found), []).append(name)
@@ -228,13 +229,13 @@ class Machine:
         self._groups = [[_Cell(network, by_name[name]) for name in names] for names in _loops(network)]
         self._cells = [cell for group in self._groups for cell in group]
         self._depth = {n: max((q.delay for q in network.outgoing(n)), default=0) for n in network.nodes}
-        self.counters = {name: 0 for q in network.projections for name in q.counter_names}
-        for p in network.populations:
-            self.counters |= {f"population {p.name}: events": 0, f"population {p.name}: updates": 0}
+        self.counters = dict.fromkeys(network.counter_names, 0)
+        self._window = math.lcm(*(g.window for g in network.gates))
         self.start(1)
 
     def start(self, samples: int) -> None:
         """Begin `samples` new sequences: start states, nothing under way."""
+        self._partial = False
         self.state = {c.population.name: c.start(samples) for c in self._cells}
         self.past = {
             name: torch.from_numpy(np.zeros((samples, self._depth[name], node.size), _small_type(node.value_range)))
@@ -254,7 +255,14 @@ class Machine:
     def fill(self, x: np.ndarray, values: Arrays, history: Mapping[str, Arrays]) -> None:
         """The same into given arrays; states of the populations that `history` has."""
         samples, ticks, _ = x.shape
+        if self._partial:
+            raise NetworkError(
+                f"network {self.network.name!r}: expected ticks by whole windows of its gates, {self._window}, or all "
+                "of a sample at once"
+            )
+        self._partial = ticks % self._window != 0
         step = max(1, SUMS_HELD // (samples * max(p.size for p in self.network.populations)))
+        step = max(1, step // self._window) * self._window  # gates decide from whole windows
         with torch.no_grad():
             for start in range(0, ticks, step):
                 part = slice(start, min(start + step, ticks))
@@ -265,6 +273,7 @@ class Machine:
     def _advance(self, x: np.ndarray, history: Mapping[str, Arrays]) -> dict[str, Tensor]:
         """The same for few enough ticks; fills `history` where it has the population."""
         ticks = x.shape[1]
+        self._on: dict[str, IntArray] = {}  # per gated population: channels that are on, [samples, ticks]
         sent: dict[str, Tensor] = {}  # per node: its past, then this part's ticks
         for name, piece in split_input(self.network, x).items():
             new = torch.from_numpy(np.ascontiguousarray(piece, dtype=_small_type(self.network.nodes[name].value_range)))
@@ -272,20 +281,26 @@ class Machine:
         for group in self._groups:
             # Sums of what is known already, for all ticks at once; a loop's own events come tick by tick.
             ahead = [self._ahead(cell, sent, ticks) for cell in group]
+            gated = [self._gate(cell, sent, ticks) for cell in group]
             for cell in group:
                 past = self.past[cell.population.name]
                 sent[cell.population.name] = torch.cat([past, past.new_zeros(len(past), ticks, past.shape[2])], dim=1)
             for t in range(ticks):
-                for cell, (known, own) in zip(group, ahead, strict=True):
+                for cell, (known, own), on in zip(group, ahead, gated, strict=True):
                     name = cell.population.name
                     currents = {k: v[:, t] for k, v in known.items()}
                     for q in own:
                         part = q(sent[q.source][:, self._depth[q.source] + t - q.delay]).to(cell.dtype)
                         currents[q.compartment] = currents[q.compartment] + part if q.compartment in currents else part
                     self.state[name], value = cell.ops_step(self.state[name], currents)
+                    if on is not None:
+                        value = value * on[:, t]
                     sent[name][:, self._depth[name] + t] = value
                     for k, array in history.get(name, {}).items():
-                        array[:, t] = self.state[name][k].numpy()
+                        array[:, t] = (self.state[name][k] if on is None else self.state[name][k] * on[:, t]).numpy()
+                    if on is not None:  # what is off begins anew
+                        first = cell.start(len(value))
+                        self.state[name] = {k: torch.where(on[:, t], v, first[k]) for k, v in self.state[name].items()}
         self._count(sent, ticks)
         self.past = {name: y[:, ticks:].clone() for name, y in sent.items()}
         return {c.population.name: sent[c.population.name][:, self._depth[c.population.name] :] for c in self._cells}
@@ -304,19 +319,39 @@ class Machine:
             sums[q.compartment] = sums[q.compartment] + part if q.compartment in sums else part
         return sums, own
 
+    def _gate(self, cell: _Cell, sent: Mapping[str, Tensor], ticks: int) -> Tensor | None:
+        """Which neurons of a gated population are on, [samples, ticks, neurons]; None where it has no gate."""
+        gate, population = self.network.gate_of(cell.population.name), cell.population
+        if gate is None or population.shape is None:
+            return None
+        values = sent[gate.source][:, self._depth[gate.source] :]
+        on = gate.decide(values.numpy(), self.network.point)
+        self.counters[f"gate {gate.target}: events"] += int(values.count_nonzero())
+        self.counters[f"gate {gate.target}: windows"] += on.shape[0] * on.shape[1]
+        self.counters[f"gate {gate.target}: on"] += int(on.sum())
+        by_tick = np.repeat(on, gate.window, axis=1)[:, :ticks]
+        self._on[population.name] = by_tick.sum(2) * (population.shape[0] // gate.groups)
+        return torch.from_numpy(np.repeat(by_tick, population.size // gate.groups, axis=2))
+
     def _count(self, sent: Mapping[str, Tensor], ticks: int) -> None:
         for q in self.network.projections:
             start = self._depth[q.source] - q.delay
             delivered = sent[q.source][:, start : start + ticks]
             self.counters[f"projection {q.name}: events"] += int(delivered.count_nonzero())
-            if q.geometry is not None:
+            if q.geometry is not None and q.target in self._on:
+                positions = (delivered != 0).numpy() @ (q.fan_out // q.geometry.group_channels)
+                self.counters[f"projection {q.name}: synapses"] += int((positions * self._on[q.target]).sum())
+            elif q.geometry is not None:
                 by_source = delivered.count_nonzero((0, 1)).numpy()
                 reached = int(by_source @ q.fan_out) // q.geometry.group_channels
                 self.counters[f"projection {q.name}: positions"] += reached
         for p in self.network.populations:
             y = sent[p.name][:, self._depth[p.name] :]
             self.counters[f"population {p.name}: events"] += int(y.count_nonzero())
-            self.counters[f"population {p.name}: updates"] += y.numel()
+            updates = y.numel()
+            if p.name in self._on and p.shape is not None:
+                updates = int(self._on[p.name].sum()) * (p.size // p.shape[0])
+            self.counters[f"population {p.name}: updates"] += updates
 
 
 def _small_type(value_range: tuple[int, int]) -> type[np.signedinteger[Any]]:

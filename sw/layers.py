@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from apical.sw.execution import State
 from apical.sw.laws import Format
 from apical.sw.network import Network, NetworkError
 from apical.sw.ranges import Interval, analyse
+
+if TYPE_CHECKING:
+    from apical.sw.gate_layers import KernelGate
 
 __all__ = ["Dense", "Input", "Model", "Node", "Population", "Wire"]
 
@@ -160,6 +163,7 @@ class Model(nn.Module):
     :param inputs, populations, projections: the graph's parts, in the order that the network keeps.
     :param outputs: names of the populations that leave the chip; default: the last.
     :param decoder, encoding, name: as in `apical.sw.network.Network`.
+    :param gates: `apical.sw.gate_layers.KernelGate`s.
     :raises NetworkError: the graph breaks a rule of `Network`.
     """
 
@@ -173,9 +177,10 @@ class Model(nn.Module):
         decoder: str | None = None,
         encoding: Mapping[str, str | int | float] | None = None,
         name: str = "network",
+        gates: Sequence[KernelGate] = (),
     ) -> None:
         super().__init__()
-        self.inputs = tuple(inputs)
+        self.inputs, self.gates = tuple(inputs), nn.ModuleList(gates)
         self.populations, self.projections = nn.ModuleList(populations), nn.ModuleList(projections)
         self.outputs = tuple(outputs) if outputs is not None else (populations[-1].name,)
         self.decoder, self.encoding, self.name = decoder, dict(encoding or {}), name
@@ -183,6 +188,7 @@ class Model(nn.Module):
         self.cells = {p.name: p for p in populations}
         self.units = {p.name: p.unit for p in populations}
         self.incoming = {n: [d for d in projections if d.target == n] for n in self.cells}
+        self.gate_of = {g.target: g for g in gates}
         self.groups, self._order = _groups(network), network.order
         self._plan: fused.Plan | None = None
         self._real = False
@@ -210,7 +216,19 @@ class Model(nn.Module):
             self.decoder,
             self.encoding,
             self.name,
+            tuple(cast("KernelGate", g).export() for g in self.gates),
+            self.point,
         )
+
+    @property
+    def point(self) -> int:
+        """The gates' operating point that is in effect."""
+        return cast("KernelGate", self.gates[0]).point if self.gates else 0
+
+    @point.setter
+    def point(self, point: int) -> None:
+        for gate in self.gates:
+            cast("KernelGate", gate).point = point
 
     @property
     def real(self) -> bool:
@@ -275,7 +293,7 @@ class Model(nn.Module):
 
 def _groups(network: Network) -> list[tuple[tuple[str, ...], bool]]:
     """Populations in the order of computation, those of one cycle together; the flag tells whether it is a cycle."""
-    sources = {p.name: {q.source for q in network.incoming(p.name)} for p in network.populations}
+    sources = {p.name: network.sources(p.name) for p in network.populations}
     reach: dict[str, set[str]] = {}
     for name in sources:
         seen: set[str] = set()

@@ -11,17 +11,29 @@ The integer semantics of a network are in docs/reference/semantics.md; the short
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from apical.sw.geometry import GeometryError, Shape, check_shape
+from apical.sw.kernel_gates import Gate, check_gate
 from apical.sw.laws import Format, Law
 from apical.sw.projection import PATTERNS, IntArray, NetworkError, Projection, check_name, integers
 from apical.sw.ranges import Interval, LawRanges, analyse
 
-__all__ = ["DECODERS", "PATTERNS", "Input", "IntArray", "Network", "NetworkError", "Node", "Population", "Projection"]
+__all__ = [
+    "DECODERS",
+    "PATTERNS",
+    "Gate",
+    "Input",
+    "IntArray",
+    "Network",
+    "NetworkError",
+    "Node",
+    "Population",
+    "Projection",
+]
 
 DECODERS = ("sum", "last", "rate", "tick")
 
@@ -138,6 +150,8 @@ class Network:
         values, ``rate`` (count of events), ``tick``: a class in every tick; the largest wins, the lowest index on a
         tie. None: no classes.
     :param encoding: free description of how `x` is made from raw data (used by the data loaders), stored as is.
+    :param gates: which populations' kernels are switched by the input: see `apical.sw.kernel_gates`.
+    :param point: the gates' operating point that is in effect.
     """
 
     inputs: tuple[Input, ...]
@@ -147,6 +161,8 @@ class Network:
     decoder: str | None = None
     encoding: Mapping[str, str | int | float] = field(default_factory=dict)
     name: str = "network"
+    gates: tuple[Gate, ...] = ()
+    point: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name, "network")
@@ -168,6 +184,13 @@ class Network:
             raise NetworkError(f"outputs: a name comes twice in {list(self.outputs)}")
         if self.decoder is not None and self.decoder not in DECODERS:
             raise NetworkError(f"decoder: expected one of {DECODERS} or none, got {self.decoder!r}")
+        for gate in self.gates:
+            self._check_gate(gate)
+        if len({g.points for g in self.gates}) > 1 or not 0 <= self.point < self.points:
+            raise NetworkError(
+                f"network {self.name!r}: expected gates of as many points, and one of them in effect, got "
+                f"{[g.points for g in self.gates]} and point {self.point}"
+            )
         _ = self.order, self.ranges
 
     def _check_names(self) -> None:
@@ -201,6 +224,66 @@ class Network:
             if node.shape != shape:
                 raise NetworkError(f"{where}: expected {node.name!r} of shape {shape}, got {node.shape}")
 
+    def _check_gate(self, gate: Gate) -> None:
+        where = f"gate of {gate.target!r}"
+        if sum(g.target == gate.target for g in self.gates) > 1:
+            raise NetworkError(f"{where}: comes twice")
+        target, source = self.nodes.get(gate.target), self.nodes.get(gate.source)
+        if not isinstance(target, Population):
+            raise NetworkError(f"{where}: no such population; has {sorted(p.name for p in self.populations)}")
+        if source is None:
+            raise NetworkError(f"{where}: no source {gate.source!r}; has {sorted(self.nodes)}")
+        check_gate(gate, (source.size, source.shape), (target.size, target.shape))
+        for q in self.incoming(gate.target):
+            if q.pattern != "conv" or q.delay or q.geometry is None or q.geometry.groups > 1:
+                raise NetworkError(
+                    f"{where}: expected convolutions of delay 0 and one group onto it, got {q.name!r}: {q.pattern}, "
+                    f"delay {q.delay}; a dense layer is a convolution whose kernel covers its source"
+                )
+        if gate.target in self._before(gate.target):
+            raise NetworkError(f"{where}: it is part of a loop; a gate sees all of a window before its target begins")
+
+    def _before(self, name: str) -> set[str]:
+        """All nodes that a node depends on, over any delay."""
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            for source in self.sources(waiting.pop()) - seen:
+                seen.add(source)
+                waiting.append(source)
+        return seen
+
+    @property
+    def points(self) -> int:
+        """Operating points of the gates; 1 without gates."""
+        return self.gates[0].points if self.gates else 1
+
+    def at(self, point: int) -> Network:
+        """The same network with another operating point in effect."""
+        return replace(self, point=point)
+
+    def gate_of(self, population: str) -> Gate | None:
+        """The gate that switches a population's channels, if there is one."""
+        return next((g for g in self.gates if g.target == population), None)
+
+    def sources(self, node: str) -> set[str]:
+        """Nodes that send to a node or to its gate."""
+        return {q.source for q in self.incoming(node)} | {g.source for g in self.gates if g.target == node}
+
+    def counters_of(self, projection: Projection) -> tuple[str, ...]:
+        """What golden and the hardware count of a projection: events; of maps positions, or synapses where gated."""
+        if self.gate_of(projection.target) is not None:
+            return f"projection {projection.name}: events", f"projection {projection.name}: synapses"
+        return projection.counter_names
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """All counters, in the order of the hardware's."""
+        names = [name for q in self.projections for name in self.counters_of(q)]
+        for p in self.populations:
+            names += [f"population {p.name}: events", f"population {p.name}: updates"]
+        return (*names, *(name for g in self.gates for name in g.counter_names))
+
     @cached_property
     def nodes(self) -> dict[str, Node]:
         """Inputs and populations by name."""
@@ -222,7 +305,11 @@ class Network:
 
         :raises NetworkError: the zero-delay projections form a cycle.
         """
-        waiting = {p.name: {q.source for q in self.incoming(p.name) if q.delay == 0} for p in self.populations}
+        waiting = {
+            p.name: {q.source for q in self.incoming(p.name) if q.delay == 0}
+            | {g.source for g in self.gates if g.target == p.name}
+            for p in self.populations
+        }
         done, out = {i.name for i in self.inputs}, []
         while waiting:
             ready = [name for name, sources in waiting.items() if sources <= done]

@@ -145,11 +145,14 @@ class Projection:
         return (f"{name}: events",) if self.geometry is None else (f"{name}: events", f"{name}: positions")
 
     def operations(self, counters: Mapping[str, int]) -> int:
-        """Synaptic operations of a run, from its counters: events reaching targets, those outside a border left out.
+        """Synaptic operations of a run, from its counters: events reaching targets; those outside a border, and
+        those of channels that a gate has switched off, left out.
 
         :raises KeyError: a counter is missing.
         """
         events = counters[f"projection {self.name}: events"]
+        if (gated := counters.get(f"projection {self.name}: synapses")) is not None:
+            return gated
         if self.geometry is None:
             return events * self.sizes[0]
         return counters[f"projection {self.name}: positions"] * self.geometry.group_channels

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apical.sw import datasets
 from apical.sw.augment import deform
+from apical.sw.conv_recipes import CONVOLUTIONAL
 from apical.sw.cooperative_recipes import COOPERATIVE
 from apical.sw.datasets import Data
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu, TwoPoint
@@ -139,6 +140,7 @@ RECIPES: dict[str, Recipe] = {
         Settings(epochs=60, batch=64, learning_rate=3e-3, weight_decay=1e-2, average=0.99),
         seen_twice,
     ),
+    **CONVOLUTIONAL,
     **RECURRENT,
     **COOPERATIVE,
 }

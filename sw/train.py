@@ -7,13 +7,12 @@ no part. With an average over the steps (`Settings.average`), the averaged laten
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,8 @@ from apical.sw.bundle import write_file
 from apical.sw.data import Data, errors
 from apical.sw.encodings import Encoder
 from apical.sw.execution import State
+from apical.sw.fitted import Fitted as Fitted
+from apical.sw.fitted import write_record
 from apical.sw.layers import Model
 
 
@@ -53,6 +54,7 @@ class Settings:
     :param activity: weight of the penalty on the mean |value| / unit of the populations that aren't the first output.
     :param loss: ``classes``: cross entropy; ``squared``: of the first output / its unit against the data's targets.
     :param transmissions: weight of `apical.sw.losses.transmissions`, rising from 0 between 10 and 40 % of the steps.
+    :param gating: weight of the gates' own losses (`apical.sw.gate_layers.KernelGate`), rising alike.
     """
 
     epochs: int = 20
@@ -74,30 +76,12 @@ class Settings:
     loss: Literal["classes", "squared"] = "classes"
     transmissions: float = 0.0
     gain: float = 1.0
+    gating: float = 0.0
     seed: int = 0
 
 
 class TrainingError(RuntimeError):
     """Training that can't go on: a checkpoint of another run, or a loss that isn't a number."""
-
-
-@dataclass
-class Fitted:
-    """What `fit` found; the model holds the best epoch's parameters.
-
-    :param history: validation accuracy after each epoch.
-    :param losses, seconds: mean training loss and wall time of each epoch.
-    """
-
-    accuracy: float = 0.0
-    epoch: int = 0
-    history: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list, compare=False)
-
-    def waited(self, patience: int) -> bool:
-        """Is the best epoch `patience` epochs ago?"""
-        return bool(patience) and len(self.history) - self.epoch >= patience
 
 
 def _rate(settings: Settings, step: int, steps: int) -> float:
@@ -229,6 +213,8 @@ class _Run:
         with torch.no_grad():
             for mean, now in zip(self.mean.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+            for kept, given in zip(self.mean.buffers(), self.model.buffers(), strict=True):  # statistics of norms
+                kept.lerp_(given, 1 - decay)
 
 
 def _weights(data: Data, rows: np.ndarray, unlabelled: float) -> Tensor | None:
@@ -274,7 +260,12 @@ def _batch(run: _Run, x: Tensor, wanted: Tensor, weight: Tensor | None, steps: i
     settings, model = run.settings, run.model
     state = execution.start(model, x.shape[0])
     length, before = settings.part or x.shape[1], torch.zeros((), device=x.device)
+    for gate in model.gate_of.values():
+        gate.schedule(run.step / steps)
+    points = len(next(iter(model.gate_of.values())).gains) if model.gate_of else 1
     for first in range(0, x.shape[1], length):
+        if points > 1:  # each gate set in turn; the weights serve them all
+            model.point = run.step % points
         part = slice(first, first + length)
         values, state = _advance(model, x[:, part], state.detach(), settings.keep)
         asked, counts = wanted, weight
@@ -290,6 +281,10 @@ def _batch(run: _Run, x: Tensor, wanted: Tensor, weight: Tensor | None, steps: i
         if settings.transmissions:
             rising = min(max((run.step / steps - 0.1) / 0.3, 0.0), 1.0)
             loss = loss + settings.transmissions * rising * losses.transmissions(model, values)
+        if settings.gating:
+            rising = min(max((run.step / steps - 0.1) / 0.3, 0.0), 1.0)
+            for gate in model.gate_of.values():
+                loss = loss + settings.gating * rising * gate.loss()
         for group in run.optimizer.param_groups:
             group["lr"] = group["rate"] * _rate(settings, run.step, steps)
         run.optimizer.zero_grad(set_to_none=True)
@@ -324,16 +319,6 @@ def _epoch(run: _Run, data: Data, prepare: Prepare, encoder: Encoder, advance: C
         advance()
     run.epoch += 1
     return float(np.mean(found))
-
-
-def _record(path: Path, fitted: Fitted) -> None:
-    """The epochs so far as CSV."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["epoch", "loss", "validation_accuracy", "seconds"])
-    rows = zip(fitted.losses, fitted.history, fitted.seconds, strict=True)
-    writer.writerows([n, f"{a:.6f}", f"{b:.6f}", f"{c:.3f}"] for n, (a, b, c) in enumerate(rows, 1))
-    write_file(path, table.getvalue().encode())
 
 
 def fit(
@@ -379,6 +364,7 @@ def fit(
             loss = _epoch(run, data, prepare, encoder, lambda: bar.advance(task))
             undone = run.settle(loss)
             judged = run.mean if settings.average else model
+            model.point = judged.point  # of several, the first is the one that is judged
             now = accuracy(judged, validation)
             fitted.history.append(now)
             fitted.losses.append(loss)
@@ -391,7 +377,7 @@ def fit(
             if log is not None:
                 log(line + (", undone: the loss rose" if undone else ""))
             if record is not None:
-                _record(record, fitted)
+                write_record(record, fitted)
             if checkpoint is not None:
                 run.save(checkpoint)
     model.load_state_dict(run.best)

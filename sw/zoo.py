@@ -16,11 +16,12 @@ import torch
 
 from apical.sw import bundle, datasets, golden
 from apical.sw.datasets import Data, DataError
+from apical.sw.fitted import Fitted
 from apical.sw.layers import Model
 from apical.sw.network import Network
 from apical.sw.recipe import Recipe
 from apical.sw.recipes import RECIPES
-from apical.sw.train import Fitted, Settings, fit
+from apical.sw.train import Settings, fit
 
 BUNDLES = Path(__file__).parent / "bundles"
 

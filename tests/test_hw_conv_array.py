@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apical.hw.conv_array import SETTLE, Plan, event_cycles
+from apical.hw.conv_array import Plan, event_cycles
+from apical.hw.conv_sums import SETTLE
 from apical.hw.design import HardwareOptions, Lanes
 from apical.hw.order import Order
 from apical.sim.equivalence import cosim, lane_utilization
