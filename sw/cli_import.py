@@ -87,7 +87,7 @@ def bring(
         data, trace = (None if given is None else Path(given) for given in (calibrate, check))
         wide = Formats(bits, decay_bits, state_bits, gain_bits, count_bits)
         order = cli_import_nir.Order(
-            file, output, source, dt, sets or (), data, trace, decoder, samples, wide, tune, seed
+            file, output, source, dt, sets or (), data, trace, decoder, samples, wide, tune, seed, quiet=as_json
         )
         cli_import_nir.answer(order, as_json)
         return
@@ -136,7 +136,7 @@ def bring(
             from apical.sw import datasets, tuning
 
             validation = datasets.load(given.replace(":train", ":validation"))
-            network, epoch = tuning.tuned(done, datasets.load(given), validation, tune, seed)
+            network, epoch = tuning.tuned(done, datasets.load(given), validation, tune, seed, progress=not as_json)
             facts |= {"tuning_epochs": tune, "tuning_best_epoch": epoch, "seed": seed}
         answer: dict[str, Any] = {
             "bundle": output,

@@ -43,6 +43,7 @@ class Order:
     formats: Formats
     tune: int = 0
     seed: int = 0
+    quiet: bool = False
 
 
 def answer(order: Order, as_json: bool) -> None:
@@ -138,7 +139,8 @@ def _import(
     if order.tune:
         if given.labels is None or decoder is None:
             raise CliError(f"--tune: expected 'labels' in --calibrate {order.calibrate} and a --decoder, got none")
-        net, epoch = tuning.tuned(done, *tuning.parts(x, given.labels, order.seed), order.tune, order.seed)
+        parts = tuning.parts(x, given.labels, order.seed)
+        net, epoch = tuning.tuned(done, *parts, order.tune, order.seed, progress=not order.quiet)
         out |= {"tuned_epoch": epoch}
         facts |= {"tuning_epochs": order.tune, "tuning_best_epoch": epoch, "seed": order.seed}
     if reference is not None:

@@ -22,7 +22,7 @@ LIMIT_NUMBERS = 1 << 26  # of all arrays together
 LIMIT_NODES, LIMIT_EDGES, LIMIT_DEPTH = 4096, 16384, 16
 LIMIT_MEMORY = 1 << 30  # bytes that reading may take: the numbers, and as much again
 LIMIT_TEXT = 4096  # characters of one string
-LIMIT_SECONDS = 60  # of the processor
+LIMIT_SECONDS = 15  # of the processor; the largest file that is read takes a few
 LIMIT_WAIT = 600  # seconds, on a busy machine
 
 Tree = dict[str, Any]  # of str: dict, array, str or pairs of str

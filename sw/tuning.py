@@ -102,14 +102,14 @@ def parts(x: np.ndarray, labels: np.ndarray, seed: int) -> tuple[Data, Data]:
 
 
 def tuned(
-    done: Calibrated, data: Data, validation: Data, epochs: int, seed: int, rate: float = RATE, batch: int = 64
+    done: Calibrated, data: Data, validation: Data, epochs: int, seed: int, rate: float = RATE, progress: bool = True
 ) -> tuple[Network, int]:
     """The network after some epochs of training under the integer rule, and the best one (0: as calibrated)."""
     torch.manual_seed(seed)
     model = trainable(done)
     before = accuracy(model, validation)
     settings = Settings(
-        epochs=epochs, batch=batch, learning_rate=rate, weight_decay=0, median_clip=2, neuron_rate=0.1, seed=seed
+        epochs=epochs, batch=64, learning_rate=rate, weight_decay=0, median_clip=2, neuron_rate=0.1, seed=seed
     )
-    fitted = fit(model, data, validation, settings)
+    fitted = fit(model, data, validation, settings, progress=progress)
     return (model.export(), fitted.epoch) if fitted.accuracy > before else (done.network, 0)

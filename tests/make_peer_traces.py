@@ -159,10 +159,9 @@ def norse() -> dict[str, Case]:
 
     def run(net: Any, x: Tensor) -> Tensor:
         out, state = [], None
-        with torch.no_grad():
-            for t in range(x.shape[1]):
-                y, state = net(x[:, t], state)
-                out.append(y)
+        for t in range(x.shape[1]):
+            y, state = net(x[:, t], state)
+            out.append(y)
         return torch.stack(out, 1)
 
     def full(n: int, value: float) -> Tensor:
@@ -224,18 +223,18 @@ def sinabs() -> dict[str, Case]:
         reset(net)
         samples, ticks = x.shape[:2]
         y: Tensor = x
-        with torch.no_grad():
-            for layer in net:  # the squeezing layers take [samples * ticks, ...]
-                flat = y if isinstance(layer, sl.StatefulLayer) else y.reshape(-1, *y.shape[2:])
-                y = layer(flat)
-                y = y if isinstance(layer, sl.StatefulLayer) else y.reshape(samples, ticks, *y.shape[1:])
+        for layer in net:  # the squeezing layers take [samples * ticks, ...]
+            flat = y if isinstance(layer, sl.StatefulLayer) else y.reshape(-1, *y.shape[2:])
+            y = layer(flat)
+            y = y if isinstance(layer, sl.StatefulLayer) else y.reshape(samples, ticks, *y.shape[1:])
         return y
 
     def graph(net: Any, *shape: int) -> Any:
         reset(net)
         x = torch.zeros(1, 1, *shape)
-        run(net, x)
-        return to_nir(net, x)
+        with torch.no_grad():
+            run(net, x)
+            return to_nir(net, x)
 
     def lif(n: int, tau: float = 8.0, **options: Any) -> Any:
         return sl.LIF(tau_mem=torch.full((n,), tau), spike_threshold=torch.full((n,), 0.5), **options)
@@ -274,8 +273,7 @@ def rockpool() -> dict[str, Case]:
 
     def run(net: Any, x: Tensor) -> Tensor:
         net.reset_state()
-        with torch.no_grad():
-            out, _, _ = net(x)
+        out, _, _ = net(x)
         return torch.as_tensor(out)
 
     def dense(inputs: int, outputs: int, gain: float) -> Any:
@@ -313,8 +311,7 @@ def spikingjelly() -> dict[str, Case]:
 
     def run(net: Any, x: Tensor) -> Tensor:
         functional.reset_net(net)
-        with torch.no_grad():
-            return by_tick(net, x, lambda n, a: n(a))
+        return by_tick(net, x, lambda n, a: n(a))
 
     def graph(net: Any, *shape: int) -> Any:
         functional.reset_net(net)
