@@ -196,8 +196,8 @@ class Accelerator(wiring.Component):  # type: ignore[misc]
 class Top(wiring.Elaboratable):  # type: ignore[misc]
     """The accelerator with plain ports of safe names; `ports` lists them, `manifest` says what they are."""
 
-    def __init__(self, network: Network, options: HardwareOptions) -> None:
-        self.accelerator = Accelerator(network, options)
+    def __init__(self, network: Network, options: HardwareOptions, accelerator: Accelerator | None = None) -> None:
+        self.accelerator = accelerator or Accelerator(network, options)
         self.network, self.options = network, options
         self.ports: dict[str, Signal] = {}
         acc = self.accelerator

@@ -61,6 +61,23 @@ def read_words(m: Module, name: str, words: list[int], width: int, address: Sign
     return port.data
 
 
+class WeightPort:
+    """A second way to a projection's weights, for learning and for the host: signals that others drive.
+
+    While `taken` the banks are read at `address` instead of where events are; their words are in `words` a cycle later,
+    by group. Writes go lane by lane. What the weights begin with: `start`, [targets, sources].
+    """
+
+    def __init__(self, array: SynapseArray, start: IntArray) -> None:
+        lanes, bits, groups = array.lanes.neuron, array.projection.weight_bits, range(array.groups)
+        self.start, self.taken = start, Signal()
+        self.address = Signal(range(max(array.depth, 2)))
+        self.words = [Signal(lanes * bits, name=f"word{g}") for g in groups]
+        self.write_address = Signal.like(self.address)
+        self.write_enable = [Signal(lanes, name=f"write_enable{g}") for g in groups]
+        self.write_words = [Signal(lanes * bits, name=f"write_word{g}") for g in groups]
+
+
 class SynapseArray(wiring.Component):  # type: ignore[misc]
     """Integrates a dense projection's events.
 
@@ -90,6 +107,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
         self.words = self.order.words
         self.groups = lanes.synapse // lanes.neuron
+        self.port: WeightPort | None = None
         super().__init__(
             {
                 "events": In(stream.Signature(layout)),
@@ -100,6 +118,16 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
                 "count": Out(range(layout.lanes + 1)),
             }
         )
+
+    def learns(self, start: IntArray) -> WeightPort:
+        """Make the weights writable, before elaboration; the projection's own say how wide the sums are.
+
+        :param start: the weights to begin with.
+        """
+        if self.layout.lanes != 1:
+            raise ValueError(f"learning weights: expected one event lane, got {self.layout.lanes}")
+        self.port = WeightPort(self, start)
+        return self.port
 
     @cached_property
     def latency(self) -> int:
@@ -114,7 +142,8 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
 
     def memory_words(self, group: int, lane: int) -> list[int]:
         """Contents of one bank: word k of row r at address k·rows + r."""
-        w, (rows, classes) = self.projection.weights, (self.layout.rows, self.layout.classes)
+        w = self.projection.weights if self.port is None else self.port.start
+        rows, classes = self.layout.rows, self.layout.classes
         full = np.zeros((self.words * self.lanes.synapse, rows * classes), np.int64)
         target, source = (
             self.order.target_of.reshape(-1),
@@ -208,7 +237,10 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         m.d.sync += kept.eq(flags.keep)
         for i, (a, v) in enumerate(zip(address, value, strict=True)):
             words = self.memory_words(g, i)
-            read = read_words(m, f"bank{g}_{i}", words, n * bits, a, self.block_rows)
+            if self.port is None:
+                read = read_words(m, f"bank{g}_{i}", words, n * bits, a, self.block_rows)
+            else:
+                read = self._writable(m, g, words, a, self.port)
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
             m.d.sync += weight.eq(Mux(kept[i], read, 0) if self.layout.binary else read)
             lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]
@@ -226,6 +258,22 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         after = self.latency - self.extra_delay - 1 - (self.words > 1)
         stages = self._flag_chain(m, valid, flags, after)
         return self._accumulate(m, g, [t[0] for t in terms], stages)
+
+    def _writable(self, m: Module, g: int, words: list[int], address: Value, port: WeightPort) -> Value:
+        """A weight bank with the second way to it."""
+        bits = self.projection.weight_bits
+        attrs = {"ram_style": "block" if len(words) >= self.block_rows else "distributed"}
+        bank = memory.Memory(shape=unsigned(len(port.words[g])), depth=max(len(words), 2), init=words, attrs=attrs)
+        m.submodules[f"bank{g}"] = bank
+        read, write = bank.read_port(), bank.write_port(granularity=bits)
+        m.d.comb += [
+            read.addr.eq(Mux(port.taken, port.address, address)),
+            port.words[g].eq(read.data),
+            write.addr.eq(port.write_address),
+            write.data.eq(port.write_words[g]),
+            write.en.eq(port.write_enable[g]),
+        ]
+        return read.data
 
     @cached_property
     def _product_interval(self) -> Interval:

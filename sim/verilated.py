@@ -90,9 +90,10 @@ def _runtime() -> list[Path]:
     return sorted(made("verilator-runtime", versions, make).glob("*.o"))
 
 
-def build(design: Design, *, fast_build: bool = False) -> Path:
+def build(design: Design, *, fast_build: bool = False, main: Path = MAIN) -> Path:
     """Compile a design's simulator, or find it in the cache.
 
+    :param main: its main program.
     :param fast_build: compile quickly for few samples (tests) rather than for speed.
     :returns: the program.
     :raises ToolMissing, ToolFailed: from the tools, with what to do.
@@ -104,11 +105,11 @@ def build(design: Design, *, fast_build: bool = False) -> Path:
         runtime, include = _runtime(), _verilator_root() / "include"
         (work / "design.v").write_text(design.verilog)
         (work / "model.h").write_text(header)
-        shutil.copy(MAIN, work / "batch.cpp")
+        shutil.copy(main, work / main.name)
         argv = [*tools.find("verilator"), "--cc", "--no-assert", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
         argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj", "design.v"]
         tools.run_tool(argv, work, work / "verilator.log", tools.verilator_environment())
-        sources = [*(work / "obj").glob("*.cpp"), work / "batch.cpp"]
+        sources = [*(work / "obj").glob("*.cpp"), work / main.name]
         if fast_build:  # one translation unit: the headers are most of the compiler's work on a small model
             (work / "all.cpp").write_text("".join(f'#include "{s}"\n' for s in sorted(sources)))
             sources = [work / "all.cpp"]
@@ -118,7 +119,7 @@ def build(design: Design, *, fast_build: bool = False) -> Path:
         link = [*tools.find("g++"), "-o", str(program), *map(str, [*objects, *runtime]), "-lpthread"]
         tools.run_tool(link, work, work / "link.log")
 
-    parts = (design.verilog, header, MAIN.read_text(), tools.version("verilator"), tools.version("g++"))
+    parts = (design.verilog, header, main.read_text(), tools.version("verilator"), tools.version("g++"))
     return made("verilated", (*parts, str(fast_build)), make) / "simulate"
 
 
