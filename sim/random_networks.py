@@ -6,6 +6,7 @@ numpy generator whose seed is drawn the same way. So one integer, `random.Random
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from dataclasses import dataclass, fields, replace
@@ -17,7 +18,7 @@ from apical.hw.design import HardwareOptions, Lanes
 from apical.sim.verilated import Stalls
 from apical.sw.geometry import Geometry, GeometryError, Shape
 from apical.sw.laws import LAWS, Format, Law, Parameter
-from apical.sw.network import Input, IntArray, Network, Population, Projection
+from apical.sw.network import Gate, Input, IntArray, Network, NetworkError, Population, Projection
 
 NAMES = ("plain", "a b", 'x"y', "été", "endmodule", "$(rm)", "[0]", "日本", "wire", "a;b{}")
 
@@ -142,17 +143,27 @@ def _projections(
     inputs: list[Input],
     populations: list[Population],
     maps: dict[str, tuple[str, Geometry, bool]],
+    gated: set[str],
 ) -> list[Projection]:
-    """Each compartment gets one or two projections; every population has one of delay 0 from before it."""
+    """Each compartment gets one or two projections; every population has one of delay 0 from before it.
+
+    Those onto gated populations are convolutions of one group, undelayed.
+    """
     out: list[Projection] = []
     everything: list[Input | Population] = [*inputs, *populations]
     named = {n.name: n for n in everything}
 
     def add(source: Input | Population, p: Population, compartment: str, delay: int) -> None:
         bits, name = rng.choice((2, 3, 4, 6, 8, 8, 12, 16)), f"{rng.choice(NAMES)} {len(out)}"
-        made, pool = maps.pop(p.name, None), False
+        made, pool = maps.get(p.name), False
         geometry: Geometry | None = None
-        if made is not None:
+        if p.name in gated and made is not None:
+            delay, geometry = 0, None if source is p or delay else _matching(rng, source.shape, p.shape)
+            if geometry is None:
+                source, geometry = named[made[0]], made[1]
+            geometry = replace(geometry, groups=1)
+        elif made is not None:
+            del maps[p.name]
             source, geometry, pool = named[made[0]], made[1], made[2]
         elif rng.random() < 0.7:
             geometry = _matching(rng, source.shape, p.shape)
@@ -177,12 +188,27 @@ def _projections(
     return out
 
 
+def _gate(
+    rng: random.Random, numbers: np.random.Generator, source: Input | Population, p: Population, points: int
+) -> Gate:
+    """A gate whose sums most often lie on both sides of 0."""
+    assert p.shape is not None
+    groups = rng.choice([n for n in range(1, p.shape[0] + 1) if p.shape[0] % n == 0])
+    channels = source.size if source.shape is None else source.shape[0]
+    bits, window = rng.choice((2, 4, 8, 16)), rng.choice((1, 1, 2, 3, 8))
+    weights = _weights(rng, numbers, bits, (points, groups, channels)).astype(np.int64)
+    middle = rng.choice((0.05, 0.2, 0.5)) * sum(source.value_range) / 2 * source.size / channels * window
+    bias = -(weights.sum(2) * middle).astype(np.int64) + numbers.integers(-8, 9, (points, groups))
+    return Gate(source.name, p.name, weights, np.clip(bias, -(1 << 31), (1 << 31) - 1), window, bits)
+
+
 def random_network(rng: random.Random) -> Network:
-    """1 to 3 inputs, 1 to 4 populations, flat or maps: chains, branches, skips, feedback and recurrence; any law."""
+    """1 to 3 inputs, 1 to 4 populations, flat, maps, gated: chains, branches, skips, feedback, recurrence; any law."""
     numbers = np.random.default_rng(rng.randrange(1 << 32))
     inputs = [_input(rng, f"{rng.choice(NAMES)} i{i}") for i in range(rng.choice((1, 1, 2, 3)))]
     count = rng.choice((1, 2, 2, 3, 4))
     populations: list[Population] = []
+    gated: set[str] = set()
     maps: dict[str, tuple[str, Geometry, bool]] = {}  # by target: source, geometry, is it a pool
     for i in range(count):
         name, shape = f"{rng.choice(NAMES)} p{i}", None
@@ -190,16 +216,28 @@ def random_network(rng: random.Random) -> Network:
         shaped = [n for n in nodes if n.shape is not None]
         if shaped and rng.random() < 0.7:
             source, pool = rng.choice(shaped), rng.random() < 0.3
+            if rng.random() < 0.4:
+                gated.add(name)
+                pool = False
             assert source.shape is not None
             geometry = random_geometry(rng, source.shape, pool)
             maps[name], shape = (source.name, geometry, pool), geometry.target
         populations.append(_population(rng, numbers, name, shape))
-    projections = _projections(rng, numbers, inputs, populations, maps)
+    nodes = [*inputs, *populations]
+    before = {p.name: nodes[: len(inputs) + n] for n, p in enumerate(populations)}
+    projections = _projections(rng, numbers, inputs, populations, maps, gated)
     outputs = [p.name for p in populations if rng.random() < 0.5] or [populations[-1].name]
     rng.shuffle(outputs)
     rng.shuffle(populations)
     decoder = rng.choice((None, "sum", "last", "rate"))
-    return Network(tuple(inputs), tuple(populations), tuple(projections), tuple(outputs), decoder)
+    network = Network(tuple(inputs), tuple(populations), tuple(projections), tuple(outputs), decoder)
+    points = rng.choice((1, 1, 2, 3))
+    for p in populations:
+        if p.name in gated:
+            gate = _gate(rng, numbers, rng.choice(before[p.name]), p, points)
+            with contextlib.suppress(NetworkError):  # some are part of a loop
+                network = replace(network, gates=(*network.gates, gate), point=points - 1)
+    return network
 
 
 def random_options(rng: random.Random, network: Network) -> HardwareOptions:

@@ -67,14 +67,13 @@ def activity(network: Network, trace: Trace) -> dict[str, float]:
 
     An input has no counter of its own: its events are those that its least delayed projection integrated.
     """
-    first = network.populations[0]
-    steps = trace.counters[f"population {first.name}: updates"] // first.size
+    steps = trace.steps
     out = {}
     for node in network.inputs:
         events = max((trace.counters[f"projection {p.name}: events"] for p in network.outgoing(node.name)), default=0)
         out[node.name] = events / (node.size * steps)
     for p in network.populations:
-        out[p.name] = trace.counters[f"population {p.name}: events"] / trace.counters[f"population {p.name}: updates"]
+        out[p.name] = trace.counters[f"population {p.name}: events"] / (p.size * steps)
     return out
 
 

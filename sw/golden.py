@@ -55,6 +55,11 @@ class Trace:
         """Number of samples."""
         return int(next(iter(self.values.values())).shape[0])
 
+    @property
+    def steps(self) -> int:
+        """Samples x ticks."""
+        return self.samples * int(next(iter(self.values.values())).shape[1])
+
 
 def check_input(network: Network, x: np.ndarray) -> np.ndarray:
     """Validate `x` of shape [samples, ticks, inputs] against the inputs' formats.

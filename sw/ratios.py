@@ -232,8 +232,7 @@ def report(
     """
     if units < 1:
         raise ValueError(f"recurrent baseline: expected at least 1 unit, got {units}")
-    first = network.populations[0]
-    steps = trace.counters[f"population {first.name}: updates"] // first.size
+    steps = trace.steps
     classes = network.nodes[network.outputs[0]].size
     rates = firing_rates(network, trace)
     notes = [

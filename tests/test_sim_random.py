@@ -34,6 +34,10 @@ def describe(case: Case) -> str:
         f"{q.pattern} {q.geometry or ''}"
         for q in n.projections
     ]
+    lines += [
+        f"gate of {g.target!r}: from {g.source!r}, {g.weights.shape}, {g.window} ticks, point {n.point}"
+        for g in n.gates
+    ]
     lines += [f"outputs {n.outputs}, input event lanes {dict(case.options.input_event_lanes)}"]
     lines += [f"run {i}: x {r.x.shape}, {r.stalls}, reset at {r.reset_at}" for i, r in enumerate(case.runs)]
     return "\n".join(lines)

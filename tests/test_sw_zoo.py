@@ -23,6 +23,8 @@ MUST = {
     "grid-mcc": 0.8,
     "grid-point": 0.8,
     "grid-point-sparse": 0.8,
+    "mnist-conv": 0.988,
+    "mnist-conv-gated": 0.986,
     "mnist-lif": 0.98,
     "mnist-lif-4bit": 0.977,
     "mnist-lif-ternary": 0.97,
