@@ -5,6 +5,7 @@ Exit status: 0 what was asked holds, 1 it doesn't (a mismatch), 2 bad usage or i
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from apical.sw import cli_common as common
-from apical.sw import cli_damage, cli_hardware, cli_import, cli_stream
+from apical.sw import cli_damage, cli_gates, cli_hardware, cli_import, cli_stream
 from apical.sw.cli_common import (
     BundleArgument,
     CliError,
@@ -112,11 +113,15 @@ def zoo(
 @app.command(epilog="Example: apical export zoo:mnist-lif -o my-copy")
 def export(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A bundle, zoo:NAME, or a checkpoint.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write, or a NIR graph, NAME.nir.")],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Which recipe's checkpoint SOURCE is.")] = None,
+    dt: Annotated[float, typer.Option("--dt", help="NIR: seconds of a tick.")] = 1e-3,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a bundle, from a checkpoint of `apical train --checkpoint` (its best epoch) or from a bundle."""
+    """Write a bundle, from a checkpoint of `apical train --checkpoint` (its best epoch) or from a bundle.
+
+    To a file NAME.nir it writes a NIR graph, and says what that format doesn't hold.
+    """
     from apical.sw import bundle
 
     with Reply(as_json) as reply:
@@ -127,8 +132,17 @@ def export(
                 raise CliError(f"SOURCE {source!r}: expected --recipe NAME with a checkpoint, got none")
             folder = common.find_bundle(source)
             network, facts = bundle.load(folder), bundle.load_recipe(folder)
-        identity = bundle.save(network, output, facts)
         weights = sum(p.weights.size for p in network.projections)
+        if output.suffix == ".nir":
+            from apical.sw import nir_write
+
+            if not (math.isfinite(dt) and dt > 0):
+                raise CliError(f"--dt: expected seconds above 0, got {dt}")
+            graph, lost = nir_write.graph_of(network, dt)
+            nir_write.write(graph, output)
+            reply.finish({"nir": output, "nodes": len(graph.nodes), "weights": weights, "lost": lost})
+            return
+        identity = bundle.save(network, output, facts)
         answer = {
             "bundle": output,
             "identity": identity,
@@ -210,6 +224,7 @@ cli_hardware.add(app)
 cli_stream.add(app)
 cli_import.add(app)
 cli_damage.add(app)
+cli_gates.add(app)
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ Floors and saturations of the integers are no part of a NIR graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from apical.sw import nir_read
+from apical.sw.geometry import Shape
 from apical.sw.laws import CubaLi, CubaLif, IntegrateFire, LeakyIntegrator, Lif
-from apical.sw.network import Network, Population
+from apical.sw.network import Network, Population, Projection
 from apical.sw.nir_profiles import RealArray
 from apical.sw.nir_read import Edge, Graph, NirError, Tree
 
@@ -63,28 +65,55 @@ def graph_of(network: Network, dt: float = 1e-3) -> tuple[Graph, list[str]]:
     nodes: Tree = {}
     edges: list[Edge] = []
     for i in network.inputs:
-        nodes[i.name] = {"type": "Input", "shape": np.array([i.size])}
+        nodes[i.name] = {"type": "Input", "shape": np.array(i.shape or [i.size])}
     for p in network.populations:
         bias, node = _cell(p, dt, lost)
         nodes[p.name] = node
-        for k, q in enumerate(network.incoming(p.name)):
-            weights = q.dense().astype(np.float64) * p.law.gain
-            given: Tree = {"type": "Linear", "weight": weights}
-            if not k and bias.any():
-                given = {"type": "Affine", "weight": weights, "bias": np.broadcast_to(bias, (p.size,)).copy()}
-            nodes[q.name] = given
-            loop = q.delay == 1 and _feeds(network, p.name, q.source)
-            first = q.name
-            if q.delay and not loop:
-                first = f"{q.name} delay"
-                nodes[first] = {"type": "Delay", "delay": np.full(weights.shape[1], q.delay * dt)}
-                edges.append((first, q.name))
-            edges += [(q.source, first), (q.name, p.name)]
+        bearer = next((q.name for q in network.incoming(p.name) if q.pattern != "pool"), None)
+        if bias.any() and bearer is None:
+            raise NirError(f"population {p.name!r}: NIR has no place for a bias behind pools alone")
+        for q in network.incoming(p.name):
+            source = network.nodes[q.source]
+            way = _linear(q, source.shape, p, bias if q.name == bearer else np.zeros(p.size))
+            if q.delay and not (q.delay == 1 and _feeds(network, p.name, q.source)):
+                shape = source.shape or (source.size,)
+                way = [(f"{q.name} delay", {"type": "Delay", "delay": np.full(shape, q.delay * dt)}), *way]
+            nodes |= dict(way)
+            edges += pairwise([q.source, *(name for name, _ in way), p.name])
     for name in network.outputs:
         out = f"{name} output"
-        nodes[out] = {"type": "Output", "shape": np.array([network.nodes[name].size])}
+        nodes[out] = {"type": "Output", "shape": np.array(network.nodes[name].shape or [network.nodes[name].size])}
         edges.append((name, out))
     return nir_read.graph_of({"version": VERSION, "node": {"type": "NIRGraph", "nodes": nodes, "edges": edges}}), lost
+
+
+def _linear(q: Projection, source: Shape | None, p: Population, bias: RealArray) -> list[tuple[str, Tree]]:
+    """A projection's nodes in the order of the events' way; the last but a pool's has the projection's name.
+
+    :param source: shape of the map that it reads, if any. :param bias: of the target's neurons.
+    """
+    where, gain = f"projection {q.name!r}", p.law.gain
+    g = q.geometry
+    if g is None:
+        if p.shape is not None:
+            raise NirError(f"{where}: NIR has no node that makes a map of what dense weights give")
+        given: Tree = {"type": "Linear", "weight": q.weights.astype(np.float64) * gain}
+        if bias.any():
+            given |= {"type": "Affine", "bias": bias}
+        flat: Tree = {"type": "Flatten", "start_dim": np.array(0), "end_dim": np.array(-1)}
+        flat["input_type"] = np.array(source or (q.weights.shape[1],))
+        return [(q.name, given)] if source is None else [(f"{q.name} flatten", flat), (q.name, given)]
+    slide = {"stride": np.array(g.stride), "padding": np.array(g.padding)}
+    if q.pattern == "pool":
+        pool: Tree = {"type": "SumPool2d", "kernel_size": np.array(g.kernel), **slide}
+        scale: Tree = {"type": "Scale", "scale": np.full((g.channels, 1, 1), float(gain))}
+        return [(q.name, pool), (f"{q.name} gain", scale)] if gain != 1 else [(q.name, pool)]
+    by_channel = bias.reshape(g.channels, -1)
+    if (by_channel != by_channel[:, :1]).any():
+        raise NirError(f"{where}: NIR has no place for biases that differ within a channel")
+    conv: Tree = {"type": "Conv2d", "weight": q.weights.astype(np.float64) * gain, "bias": by_channel[:, 0].copy()}
+    conv |= {"dilation": np.array(g.dilation), "groups": np.array(g.groups), "input_shape": np.array(g.source[1:])}
+    return [(q.name, {**conv, **slide})]
 
 
 def _feeds(network: Network, start: str, end: str) -> bool:
@@ -106,7 +135,9 @@ def _cell(p: Population, dt: float, lost: list[str]) -> tuple[RealArray, Tree]:
     law, where = p.law, f"population {p.name!r}"
     if not isinstance(law, Lif | IntegrateFire | CubaLif | LeakyIntegrator | CubaLi):
         raise NirError(f"{where}: NIR has no primitive for the law {law.name}")
-    full: dict[str, RealArray] = {k: np.broadcast_to(a, (p.size,)).astype(np.float64) for k, a in p.params.items()}
+    full: dict[str, RealArray] = {
+        k: np.broadcast_to(p.spread(a), (p.size,)).astype(np.float64) for k, a in p.params.items()
+    }
     for key, array in p.initial.items():
         if array.any():
             lost.append(f"{where}: start state {key!r}")
@@ -137,6 +168,7 @@ def _cell(p: Population, dt: float, lost: list[str]) -> tuple[RealArray, Tree]:
             lost.append(f"{where}: the shift of the membrane that it sends")
     elif law.shift:
         lost.append(f"{where}: the shift of the membrane that it sends")
+    node = {k: a.reshape(p.shape or (p.size,)) for k, a in node.items()}
     return full["bias"], {"type": kind, **node, "metadata": {f"apical_{k}": v for k, v in meta.items()}}
 
 

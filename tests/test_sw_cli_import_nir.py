@@ -76,3 +76,16 @@ def test_training_goes_on_from_the_imported_point(case: Path, apical: Apical) ->
         "--tune", "2",
     )  # fmt: skip
     assert ran.status == 2 and "--tune: expected 'labels' in --calibrate" in ran.err
+
+
+def test_a_bundle_goes_to_nir_and_back(tmp_path: Path, apical: Apical) -> None:
+    out = json.loads(apical("export", "zoo:mnist-lif", "-o", tmp_path / "net.nir", "--json").out)
+    assert any("saturation" in text for text in out["lost"])
+    x = (np.random.default_rng(0).random((4, 10, 784)) < 0.1).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x=x)
+    words = ["-o", tmp_path / "net", "--source", "nir", "--dt", "0.001", "--calibrate", tmp_path / "x.npz"]
+    again = json.loads(apical("import", tmp_path / "net.nir", *words, "--json").out)
+    assert again["imported"] and again["weights"] == out["weights"]
+    ran = apical("export", "zoo:ecg-srnn", "-o", tmp_path / "ecg.nir")
+    assert ran.status == 2 and "NIR has no primitive for the law adaptive_lif" in ran.err
+    assert not (tmp_path / "ecg.nir").exists()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from apical.sw import golden, nir_check, nir_import, nir_read, nir_twin, nir_write
+from apical.sw.geometry import Geometry
 from apical.sw.laws import AdaptiveLif, CubaLi, CubaLif, IntegrateFire, Law, LeakyIntegrator, Lif
 from apical.sw.network import Input, Network, Population, Projection
 from apical.sw.nir_read import NirError
@@ -98,6 +99,48 @@ def test_the_twin_of_an_export_fires_as_golden_but_for_floors(law: Law) -> None:
     exact = golden.run(ours, x).values["cells"]
     assert exact.sum() > 20
     assert nir_check.f1(np.minimum(values, exact.max()), exact) > 0.85
+
+
+def picture() -> Network:
+    """A convolution in groups, a pool beside a convolution, a flat read-out."""
+    random = np.random.default_rng(7)
+    law = IntegrateFire("subtract", "ge")
+    one = Geometry((2, 7, 7), 4, (3, 3), (2, 2), (1, 1), (1, 1), 2)
+    pool = Geometry((4, 4, 4), 4, (2, 2), (2, 2), groups=4)
+    two = Geometry((4, 4, 4), 4, (2, 2), (2, 2), (1, 1), (2, 2))
+    assert two.target == pool.target
+
+    def cells(name: str, shape: tuple[int, int, int]) -> Population:
+        params = {"threshold": np.full(shape[0], 60), "bias": random.integers(-3, 9, shape[0])}
+        return Population(name, int(np.prod(shape)), law, params, shape=shape)
+
+    return Network(
+        (Input("in", 98, shape=(2, 7, 7)),),
+        (cells("a", one.target), cells("b", pool.target), Population("c", 5, law, {"threshold": np.array([90]),
+         "bias": np.array([2])})),
+        (
+            Projection("w1", "in", "a", random.integers(-30, 50, one.weights_shape), pattern="conv", geometry=one),
+            Projection("w2", "a", "b", np.zeros(0, np.int64), pattern="pool", geometry=pool),
+            Projection("w3", "a", "b", random.integers(-30, 50, two.weights_shape), pattern="conv", geometry=two,
+                       delay=2),
+            Projection("w4", "b", "c", random.integers(-30, 50, (5, pool.channels * 4))),
+        ),
+        ("c",),
+    )  # fmt: skip
+
+
+def test_maps_survive_the_file_and_fire_exactly_alike(tmp_path: Path) -> None:
+    ours = picture()
+    nir_write.write(nir_write.graph_of(ours)[0], tmp_path / "net.nir")
+    again = nir_twin.of_graph(nir_read.read(tmp_path / "net.nir"), "nir", 1e-3)
+    assert {n: c.shape for n, c in again.cells.items()} == {"a": (4, 4, 4), "b": (4, 2, 2), "c": (5,)}
+    x = np.random.default_rng(1).integers(0, 2, (3, 25, 98))
+    values = nir_twin.run(again, x, every=True)
+    exact = golden.run(ours, x).values
+    for name in again.cells:  # integrators have no decay that is floored
+        assert exact[name].any() and np.array_equal(values[name], exact[name]), name
+    real = nir_import.of_data(again, x, nir_import.Formats())
+    assert {p.geometry for p in real.projections if p.geometry} >= {ours.projections[0].geometry}
 
 
 def test_a_current_based_read_out_is_written() -> None:

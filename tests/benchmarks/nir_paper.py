@@ -44,9 +44,10 @@ def rounded(
     :param chosen: input to calibrate on. :param x: to compare on. :param rtl: how many samples of it the RTL runs.
     """
     name = network.outputs[0]
-    theirs = nir_twin.run(network, x)[name]
+    parts = [x[k : k + 50] for k in range(0, len(x), 50)]
+    theirs = np.concatenate([nir_twin.run(network, part)[name] for part in parts])
     done = calibrate.calibrate(nir_import.of_data(network, chosen, formats, "sum"), chosen)
-    ours = golden.run(done.network, x, batch=16).outputs[name]
+    ours = np.concatenate([golden.run(done.network, part.astype(np.int64), batch=16).outputs[name] for part in parts])
     spikes = name not in network.membranes and network.cells[name].threshold is not None
     decided, own = nir_check.decide(theirs, "sum"), nir_check.decide(ours, "sum")
     out: dict[str, Any] = {
@@ -67,7 +68,7 @@ def on_hardware(network: Network, x: np.ndarray) -> dict[str, Any]:
     size = max(1, CHUNK // (x.shape[1] * sum(p.size for p in network.populations)))
     wrong, cycles = 0, 0.0
     for k in range(0, len(x), size):
-        result = equivalence.cosim(network, x[k : k + size], workers=1, reuse=True)
+        result = equivalence.cosim(network, x[k : k + size].astype(np.int64), workers=1, reuse=True)
         wrong, cycles = wrong + result.mismatches, cycles + result.cycles_per_sample * result.samples
     return {"rtl_samples": len(x), "rtl_mismatches": wrong, "cycles_per_sample": cycles / len(x)}
 
@@ -156,7 +157,7 @@ def nmnist(formats: Formats, samples: int, rtl: int) -> dict[str, Any]:
     x, labels = recordings(samples)
     if not len(chosen):
         chosen = x[-16:]
-    found = rounded(network, chosen.astype(np.int64), x.astype(np.int64), labels, formats, rtl)
+    found = rounded(network, chosen.astype(np.int64), x, labels, formats, rtl)
     return {"task": "nmnist", "published_accuracy": float(np.load(PAPER / "02_cnn" / "sinabs_accuracy.npy")), **found}
 
 
