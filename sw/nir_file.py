@@ -22,7 +22,7 @@ LIMIT_NUMBERS = 1 << 26  # of all arrays together
 LIMIT_NODES, LIMIT_EDGES, LIMIT_DEPTH = 4096, 16384, 16
 LIMIT_MEMORY = 1 << 30  # bytes that reading may take: the numbers, and as much again
 LIMIT_TEXT = 4096  # characters of one string
-LIMIT_SECONDS = 15  # of the processor; the largest file that is read takes a few
+LIMIT_SECONDS, LIMIT_RATE = 4, 1 << 25  # of the processor, and bytes for which it gets one more
 LIMIT_WAIT = 600  # seconds, on a busy machine
 
 Tree = dict[str, Any]  # of str: dict, array, str or pairs of str
@@ -145,15 +145,15 @@ def _text(given: Any, where: str) -> str:
     return text
 
 
-def _limit() -> None:
-    """Bounds of this process, where the system has them."""
+def _limit(size: int) -> None:
+    """Bounds of this process for a file of `size` bytes, where the system has them."""
     try:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         for what, wanted in (
             (resource.RLIMIT_AS, pages * resource.getpagesize() + LIMIT_MEMORY),
-            (resource.RLIMIT_CPU, LIMIT_SECONDS),
+            (resource.RLIMIT_CPU, LIMIT_SECONDS + size // LIMIT_RATE),
             (resource.RLIMIT_CORE, 0),
         ):
             most = resource.getrlimit(what)[1]
@@ -168,7 +168,7 @@ def main(path: str, out: str) -> int:
         import h5py
     except ImportError:
         return NO_H5PY
-    _limit()
+    _limit(Path(path).stat().st_size)
     try:
         with h5py.File(path, "r") as file:
             arrays: dict[str, np.ndarray] = {}
