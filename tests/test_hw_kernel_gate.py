@@ -123,9 +123,9 @@ def one_layer(bias: int) -> Network:
 @pytest.mark.parametrize(("channel", "words"), [(None, 4), (0, 2), (1, 1)])
 def test_an_event_costs_its_positions_times_the_words_that_are_on(channel: int | None, words: int) -> None:
     network = one_layer(1 << 20 if channel is None else 0)
-    x = np.zeros((3, 1, 2, 36), np.int64)
-    x[:, :, 0 if channel is None else channel] = 3
-    x = x.reshape(3, 1, 72)
+    maps = np.zeros((3, 1, 2, 36), np.int64)
+    maps[:, :, 0 if channel is None else channel] = 3
+    x = maps.reshape(3, 1, 72)
     options = HardwareOptions({"map": Lanes(2, 2)}, {"in": 1})
     g = network.projections[0].geometry
     assert g is not None

@@ -36,6 +36,7 @@ COMMANDS = [
     "stream",
     "import",
     "damage",
+    "gates",
 ]
 
 

@@ -120,7 +120,7 @@ def test_hard_gates_train_what_is_exported() -> None:
     values = net.activity(x)
     trace = golden.run(net.export(), x.to(torch.int64).numpy())
     np.testing.assert_array_equal(values["second"].detach().numpy(), trace.values["second"])
-    values["out"].sum().backward()
+    values["out"].sum().backward()  # type: ignore[no-untyped-call]
     for gate in net.gate_of.values():
         assert gate.latent.grad is not None and float(gate.latent.grad.abs().sum()) > 0
 
