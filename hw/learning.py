@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.accelerator import Accelerator, HardwareError, Top
+from apical.hw.accelerator import Accelerator, HardwareError, Top, check_options
 from apical.hw.arithmetic import AmaranthOps, Wire
 from apical.hw.counters import Counter
-from apical.hw.design import HardwareOptions, Lanes
+from apical.hw.design import HardwareOptions, Lanes, event_lanes
 from apical.hw.learning_visit import ErrorStore, Target, Visitor, later
 from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray
@@ -51,6 +51,18 @@ def sized(network: Network) -> Network:
     return replace(network, projections=tuple(extreme(p) for p in network.projections))
 
 
+def check_learning(network: Network, learning: Learning, options: HardwareOptions) -> None:
+    """Check a network, its learning and the lanes, before anything is built.
+
+    :raises HardwareError, NetworkError: what can't learn on the chip.
+    """
+    on_chip.chain(network, learning)
+    sized(network)
+    check_options(network, options)
+    if any(event_lanes(network, options, node) != 1 for node in network.nodes):
+        raise HardwareError("learning: expected one event a cycle in every stream")
+
+
 def learning_options(network: Network, synapse: int = 128, neuron: int = 8) -> HardwareOptions:
     """Lanes for every population, one event a cycle: at most so many of each."""
     lanes = {}
@@ -71,8 +83,6 @@ class Learner(Accelerator):
         self.learning, self.options = learning, options
         self.inner = Accelerator(sized(network), options)
         self.network, self.layouts, self.units = self.inner.network, self.inner.layouts, self.inner.units
-        if any(layout.lanes != 1 for layout in self.layouts.values()):
-            raise HardwareError("learning: expected one event a cycle in every stream")
         self.errors = [
             ErrorStore(Order(p.size, None, options.lanes[p.name]), learning.error_bits) for p in self.populations
         ]
@@ -186,7 +196,12 @@ class Learner(Accelerator):
             Array(Const(p[n], max(len(s), 1)) for p in places)[later(m, at, stage)]
             for n, s in enumerate((store.write_word, store.write_lane))
         )
-        m.d.comb += [store.write.eq(there), store.write_word.eq(word), store.write_lane.eq(lane), store.value.eq(error.value)]
+        m.d.comb += [
+            store.write.eq(there),
+            store.write_word.eq(word),
+            store.write_lane.eq(lane),
+            store.value.eq(error.value),
+        ]
         cuts, is_cut = Signal(range(self.classes + 1)), Signal()
         m.d.comb += is_cut.eq(there & (ops.delay(wanted, stage) != ops.delay(error, stage)))
         with m.If(start):
@@ -223,16 +238,14 @@ class Learner(Accelerator):
         starts = [v.start for v in self.visitors]
         m.d.comb += self.busy.eq(held)
         with m.FSM(name="phase"):
-            with m.State("FORWARD"):
-                with m.If(held & s.valid & s.ready & s.payload.last):
-                    m.next = "SCAN"
+            with m.State("FORWARD"), m.If(held & s.valid & s.ready & s.payload.last):
+                m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += start_scan.eq(1)
                 m.d.comb += [e.clear.eq(1) for e in self.errors[:-1]] if self.learning.margin is None else []
                 m.next = "SCANNING"
-            with m.State("SCANNING"):
-                with m.If(scanned):
-                    m.next = "DECIDE"
+            with m.State("SCANNING"), m.If(scanned):
+                m.next = "DECIDE"
             with m.State("DECIDE"):
                 with m.If(skip):
                     m.d.comb += passed.eq(1)
@@ -255,9 +268,8 @@ class Learner(Accelerator):
                 with m.State(f"START{n}"):
                     m.d.comb += starts[n].eq(1)
                     m.next = f"VISIT{n}"
-                with m.State(f"VISIT{n}"):
-                    with m.If(~self.visitors[n].busy & ~starts[n]):
-                        m.next = f"START{n - 1}" if n else "END"
+                with m.State(f"VISIT{n}"), m.If(~self.visitors[n].busy & ~starts[n]):
+                    m.next = f"START{n - 1}" if n else "END"
             with m.State("END"):
                 m.d.comb += end.eq(1)
                 m.d.sync += [held.eq(0), sample.eq(sample + 1)]
@@ -323,7 +335,18 @@ def _chosen(word: Value, bits: int, lanes: int, lane: Value) -> Value:
 class LearningTop(Top):
     """The learning accelerator with plain ports: those of `Top`, and `PORTS`."""
 
-    PORTS = ("learn", "label", "busy", "host", "host_site", "host_at", "host_lane", "host_write", "host_data", "host_value")
+    PORTS = (
+        "learn",
+        "label",
+        "busy",
+        "host",
+        "host_site",
+        "host_at",
+        "host_lane",
+        "host_write",
+        "host_data",
+        "host_value",
+    )
 
     def __init__(self, network: Network, learning: Learning, options: HardwareOptions) -> None:
         learner = Learner(network, learning, options)

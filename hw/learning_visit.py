@@ -9,7 +9,7 @@ Only one phase of a sample runs at a time, so no weight is read before an earlie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ def number_of_ones(m: Module, bits: Sequence[Value]) -> tuple[Value, int]:
 class ErrorStore(Elaboratable):  # type: ignore[misc]
     """A population's errors, a word of all lanes a row of the order; driven from outside.
 
-    A read is there a cycle after `address`. `clear` empties every word, `words` cycles long, in which nothing is written.
+    A read is there a cycle after `address`. `clear` empties all words, in as many cycles; nothing is written then.
     """
 
     def __init__(self, order: Order, bits: int) -> None:
@@ -147,7 +147,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
     def elaborate(self, platform: object) -> Module:
         m = Module()
         valid, k, row, value = self._issue(m)
-        ops, place = AmaranthOps(m), self.place
+        ops = AmaranthOps(m)
         site, learning, order = self.site, self.learning, self.array.order
         lanes, low_high = order.lanes.synapse, Format(learning.error_bits).bounds
         v = Wire(value, Interval(*self.array.layout.value_range), 0)
@@ -183,7 +183,10 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         word = Signal(len(self.host_word), reset_less=True)
         m.d.sync += word.eq(Cat(self.port.words))
         bits = self.array.projection.weight_bits
-        weights = [Wire(word[j * bits : (j + 1) * bits].as_signed(), Interval(*Format(bits).bounds), weight_at) for j in range(lanes)]
+        weights = [
+            Wire(word[j * bits : (j + 1) * bits].as_signed(), Interval(*Format(bits).bounds), weight_at)
+            for j in range(lanes)
+        ]
         wanted = [ops.add(w, d) for w, d in zip(weights, deltas, strict=True)]
         after = [on_chip.limited(ops, w, bits) for w in wanted]
         landed = max(w.stage for w in after)
@@ -300,7 +303,9 @@ class Visitor(Elaboratable):  # type: ignore[misc]
     ) -> int:
         """The visited cell's error, from the sum over its row; the stage in which it is written."""
         terms: list[Wire] = [ops.mul(w, e) for w, e in zip(weights, errors, strict=True)]
-        here = self._ones(later(m, k, terms[0].stage), [self.array.order.target_of[:, j] >= 0 for j in range(len(terms))])
+        here = self._ones(
+            later(m, k, terms[0].stage), [self.array.order.target_of[:, j] >= 0 for j in range(len(terms))]
+        )
         at = terms[0].stage
         terms = [Wire(Mux(h, t.value, 0), t.interval, at) for h, t in zip(here, terms, strict=True)]
         while len(terms) > 1:
@@ -315,7 +320,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         whole = Wire(back, bounds, at + 1)
         wanted = on_chip.hidden_error(ops, slope, whole, self.site.back_shift)
         error = on_chip.limited(ops, wanted, self.learning.error_bits)
-        stage = error.stage
+        stage: int = error.stage
         store, order = source.store, source.store.order
         cells = order.target_of.reshape(-1)
         places = np.zeros((2, cells.max() + 1), np.int64)
@@ -331,10 +336,9 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         ]
         return stage
 
-    def _count(
-        self, m: Module, valid: Value, k: Value, bits: Sequence[Sequence[Value]], cut: Sequence[Value]
-    ) -> int:
+    def _count(self, m: Module, valid: Value, k: Value, bits: Sequence[Sequence[Value]], cut: Sequence[Value]) -> int:
         """Feed the counters; cycles from the last bit to the last count."""
+        cycles: int
         (candidates, cycles), *rest = (number_of_ones(m, b) for b in bits)
         opened, selected, written = (r[0] for r in rest)
         saturated, _ = number_of_ones(m, cut)
@@ -356,11 +360,11 @@ class Visitor(Elaboratable):  # type: ignore[misc]
     def _finish(self, m: Module, drain: int) -> None:
         """Busy until everything has landed; then the threshold."""
         wait, writes = Signal(range(drain + 1)), Signal(31)
-        steering = [Wire(s, WRITES, 0) for s in (self.threshold, writes)]
+        threshold, written = (Wire(s, WRITES, 0) for s in (self.threshold, writes))
         pause = 0
         if self.site.target_writes is not None:
             ops = AmaranthOps(m)
-            steered = on_chip.steered(ops, *steering, self.site.target_writes)
+            steered = on_chip.steered(ops, threshold, written, self.site.target_writes)
             pause = steered.stage
         settle = Signal(range(pause + 2))
         steer = Signal()
@@ -383,5 +387,3 @@ class Visitor(Elaboratable):  # type: ignore[misc]
             with m.Elif(steer):
                 m.d.sync += self.threshold.eq(steered.value)
 
-
-Counts = Mapping[str, Signal]

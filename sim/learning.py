@@ -1,4 +1,4 @@
-"""On-chip learning on the RTL: samples one after the other, everything that lasts read back and compared with golden."""
+"""On-chip learning on the RTL: sample by sample, with everything that lasts read back and compared with golden."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from amaranth.hdl import Fragment
 
 from apical.hw.design import Design, HardwareOptions
-from apical.hw.learning import HOST_CYCLES, LearningTop, learning_options
+from apical.hw.learning import HOST_CYCLES, LearningTop, check_learning, learning_options
 from apical.hw.verilog import plain_manifest
 from apical.hw.verilog_text import convert
 from apical.sim.stimulus import pack
@@ -75,6 +75,7 @@ def generate(network: Network, learning: Learning, options: HardwareOptions) -> 
 
     :raises HardwareError, NetworkError: what can't learn on the chip.
     """
+    check_learning(network, learning, options)
     top = LearningTop(network, learning, options)
     text = convert(Fragment.get(top, None), top.manifest.top, list(top.ports.values()))
     manifest = json.dumps(plain_manifest(top.manifest), sort_keys=True)
@@ -116,7 +117,9 @@ class LearningRun:
         learner = self.top.accelerator
         out, count = [], len(learner.projections)
         for n, (p, visitor) in enumerate(zip(learner.projections, learner.visitors, strict=True)):
-            at = {int(t): divmod(i, visitor.array.lanes.synapse) for i, t in enumerate(visitor.array.order.target_of.flat)}
+            at = {
+                int(t): divmod(i, visitor.array.lanes.synapse) for i, t in enumerate(visitor.array.order.target_of.flat)
+            }
             rows = visitor.array.layout.rows
             for target in range(p.weights.shape[0]):
                 word, lane = at[target]
@@ -130,10 +133,10 @@ class LearningRun:
         learner = self.top.accelerator
         at, weights, errors = 0, [], []
         for p in learner.projections:
-            weights.append(read[at : at + p.weights.size].reshape(p.weights.shape).astype(np.int64))
+            weights.append(read[at : at + p.weights.size].reshape(p.weights.shape))
             at += p.weights.size
         for population in learner.populations:
-            errors.append(read[at : at + population.size].astype(np.int64))
+            errors.append(read[at : at + population.size])
             at += population.size
         count = len(learner.projections)
         thresholds, number = tuple(int(v) for v in read[at : at + count]), int(read[at + count])
@@ -188,7 +191,7 @@ class LearningRun:
             if "problem" in figures:
                 raise SimulationError(figures["problem"])
             outputs = np.fromfile(folder / "out0.bin", np.int32).reshape(len(x), -1).astype(np.int64)
-            reads = np.fromfile(folder / "reads.bin", np.int32)
+            reads = np.fromfile(folder / "reads.bin", np.int32).astype(np.int64)
             reads = reads.reshape(-1, len(places) + len(self.design.manifest.counters))
         counts = [min((n + 1) * period, len(x)) for n in range(len(reads))]
         states = tuple(self._state(n, read) for n, read in zip(counts, reads, strict=True))

@@ -379,6 +379,13 @@ def competitive_plasticity() -> Figures:
     return Figures("competitive-plasticity", cli_bench_plasticity.figures(), dict(cli_bench_plasticity.PEERS))
 
 
+def on_chip_learning() -> Figures:
+    """A classifier that learns on the RTL: equality, accuracy, writes, cycles and area beside inference alone."""
+    from apical.sw import cli_bench_on_chip
+
+    return Figures("on-chip-learning", cli_bench_on_chip.figures())
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -390,4 +397,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "two-point": two_point,
     "grid": grid,
     "competitive-plasticity": competitive_plasticity,
+    "on-chip-learning": on_chip_learning,
 }

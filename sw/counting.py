@@ -127,6 +127,9 @@ class CountingOps:
     def leak(self, a: _Value, d: _Value, bits: int) -> _Value:
         return self._one("law_add")
 
+    def wrap(self, a: _Value, bits: int) -> _Value:
+        return a
+
 
 def _is_wire(*operands: object) -> bool:
     """True for a multiplication by a constant power of two, or by 0."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ def relu_slope(ops: Ops[V], value: V) -> V:
     return ops.gt(value, 0)
 
 
-SLOPES: dict[str, Callable[[Ops[Tensor], Tensor], Tensor]] = {Relu.name: relu_slope}
+SLOPES: dict[str, Callable[[Ops[Any], Any], Any]] = {Relu.name: relu_slope}
 OUTPUTS = (LeakyIntegrator.name,)
 
 
