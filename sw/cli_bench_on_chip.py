@@ -1,8 +1,8 @@
 """`apical bench on-chip-learning`: digits learned from scratch on the RTL, and what the learning engine costs.
 
 `samples_equal`: samples after which the RTL's outputs, weights, errors, thresholds and counters equalled golden's.
-`accuracy`: of golden's identical trajectory, gone on to the end of the training images. `write_saving`: the updates that
-learning without any gate would write (each candidate of each sample) over those that the gated chip wrote;
+`accuracy`: of golden's identical trajectory, gone on to the end of the training images. `write_saving`: the updates
+that learning without any gate would write (each candidate of each sample) over those that the gated chip wrote;
 `write_saving_over_ungated`: the same for a chip without gates that leaves out only the updates that round to 0.
 """
 
@@ -33,7 +33,7 @@ def digits(split: str, network: Network) -> tuple[IntArray, IntArray]:
     names = {"train": ("mnist:train", "mnist:sample-train"), "test": ("mnist:test", "mnist:sample")}[split]
     data = datasets.load(next(n for n in names if datasets.available(n)))
     order = np.random.default_rng(SEED).permutation(len(data.labels))
-    return data.encode(network.encoding)[order], np.asarray(data.labels)[order]
+    return data.encode(network.encoding)[order].astype(np.int64), np.asarray(data.labels, np.int64)[order]
 
 
 def accuracy(chip: OnChip, test: tuple[IntArray, IntArray]) -> float:
