@@ -103,7 +103,7 @@ class KernelGate(wiring.Component):  # type: ignore[misc]
 
     Ports: `events`: its own copy of the source's stream; `point`: the operating point of the next decision; `on`,
     valid while `valid` is high, until `take`. Counters' increments: `count` (an event), `window` (a decision, with
-    `opened` groups). An event takes a cycle, a decision ⌈groups / multipliers⌉ x channels + 4, in which none is taken.
+    `opened` groups). An event takes a cycle, a decision ⌈groups / multipliers⌉ x channels + 5, in which none is taken.
     """
 
     def __init__(self, gate: Gate, layout: EventLayout) -> None:

@@ -118,6 +118,7 @@ def _write_job(
         ],
         "monitors": [{**asdict(p), "size": sizes[p.population]} for p in manifest.monitors],
         "counters": len(manifest.counters),
+        "point": manifest.point,
     }
     (folder / "job.json").write_text(json.dumps(job))
 

@@ -265,6 +265,8 @@ class Bench:
         with np.load(folder / "stimulus.npz", allow_pickle=False) as stored:
             arrays = dict(stored)
         self.dice = random.Random(job["seed"])
+        if job["point"] is not None:
+            dut.point.value = job["point"]
         self.inputs = [
             InputDriver(
                 dut,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
 from apical.hw.accelerator import HardwareError
 from apical.hw.design import HardwareOptions, Lanes
+from apical.hw.events import EventLayout
+from apical.hw.events import index_of as layout_index
+from apical.hw.kernel_gate import KernelGate
 from apical.hw.verilog import generate
+from apical.sim import bench
 from apical.sim.scoreboard import first_divergence
 from apical.sim.verilated import Stalls, run_design, simulate
 from apical.sw import golden
@@ -19,6 +25,7 @@ from apical.sw.laws import Format, Law, Lif, Relu
 from apical.sw.network import Gate, Input, IntArray, Network, Population, Projection
 
 OPENING = 5  # cycles from a tick's `go` until the next one's first visit
+DECIDING = 5  # cycles of a decision beside its products
 GRADED, SPIKES = Format(4, signed=False), Format(1, signed=False)
 
 
@@ -149,3 +156,65 @@ def test_a_window_beyond_any_queue_is_refused() -> None:
     wide = replace(network, gates=(replace(network.gates[0], window=4000),))
     with pytest.raises(HardwareError, match=r"gate of 'map': a window of 4000 ticks .* expected a shorter window"):
         generate(wide, HardwareOptions({"map": Lanes(2, 2)}))
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_each_decision_takes_the_point_that_is_set_when_it_begins(lanes: int) -> None:
+    """The unit alone: the port switches between windows; sums by numpy, decisions by the gate's own rule in Python."""
+    random = np.random.default_rng(2)
+    gate = Gate("in", "map", random.integers(-9, 10, (3, 12, 5)), random.integers(-40, 41, (3, 12)), window=2)
+    layout = EventLayout(5 * 6, (0, 15), lanes, shape=(5, 2, 3))
+    unit, index = KernelGate(gate, layout), layout_index(30, (5, 2, 3), layout.classes)
+    x = random.integers(0, 16, (4, 2, 30)) * (random.random((4, 2, 30)) < 0.5)
+    points, found, spent = (2, 0, 1, 2), [], []
+
+    async def play(ctx: Any) -> None:
+        async def send(keep: int, rows: list[int], values: list[int], last: int) -> None:
+            ctx.set(unit.events.payload.keep, keep)
+            for e, (row, value) in enumerate(zip(rows, values, strict=True)):
+                ctx.set(unit.events.payload.rows[e], row)
+                ctx.set(unit.events.payload["values"][e], value)
+            ctx.set(unit.events.payload.last, last)
+            ctx.set(unit.events.valid, 1)
+            await ctx.tick().until(unit.events.ready)
+            ctx.set(unit.events.valid, 0)
+
+        for sample, point in zip(x, points, strict=True):
+            ctx.set(unit.point, point)
+            for tick in sample:
+                for n in np.flatnonzero(tick):
+                    e = int(index[n]) % layout.classes
+                    values = [int(tick[n]) if k == e else 0 for k in range(lanes)]
+                    await send(1 << e, [int(index[n]) // layout.classes] * lanes, values, 0)
+                await send(0, [0] * lanes, [0] * lanes, 1)
+            cycles = 0
+            while not ctx.get(unit.valid):
+                await ctx.tick()
+                cycles += 1
+            ctx.set(unit.point, (point + 1) % 3)  # too late for this one
+            spent.append(cycles)
+            found.append(ctx.get(unit.on))
+            ctx.set(unit.take, 1)
+            await ctx.tick()
+            ctx.set(unit.take, 0)
+
+    simulator = Simulator(unit)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(play)
+    simulator.run()
+    for sample, point, on, cycles in zip(x, points, found, spent, strict=True):
+        sums = sample.sum(0).reshape(5, 6).sum(1).tolist()
+        for g in range(12):
+            z = int(gate.bias[point, g]) + sum(int(v) * s for v, s in zip(gate.weights[point, g], sums, strict=True))
+            assert (on >> g & 1) == (z > 0)
+        assert cycles == 2 * 5 + DECIDING  # 12 groups by 6 multipliers, 5 channels
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("network", ["windows", "points"])
+def test_gated_rtl_is_golden_in_the_bench(network: str) -> None:
+    net, ticks = NETWORKS[network]
+    options = HardwareOptions({"first": Lanes(2, 2), "second": Lanes(2, 1), "out": Lanes(4, 2)}, {"in": 2})
+    x = events(net, 3, ticks)
+    rtl = bench.simulate(net, options, x, states=True)
+    assert (difference := first_divergence(golden.run(net, x, states=True), rtl)) is None, difference
