@@ -190,7 +190,8 @@ class _Maker:
         """A time constant in ticks."""
         tau, dt = self.values(key), self.dt
         unit = {"seconds": dt, "ticks": 1.0, "seconds_dt": dt * dt}[self.profile.tau_unit]
-        out = np.asarray(tau / unit)
+        with np.errstate(over="ignore"):  # infinite: it loses nothing
+            out = np.asarray(tau / unit)
         if (bad := np.flatnonzero(out == 0)).size:
             raise NirError(f"{self.where}, {key!r}: expected a time constant, got 0 of neuron {bad[0]}")
         return out

@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--rtl", type=int, default=0, help="test digits that the RTL runs")
     parser.add_argument("--weight-bits", type=int, default=8)
     parser.add_argument("--decay-bits", type=int, default=12)
+    parser.add_argument("--state-bits", type=int, default=20)
     parser.add_argument("--gain-bits", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -143,7 +144,7 @@ def main() -> None:
     if given.what == "train":
         train(given.peer, given.folder, only)
         return
-    formats = {k: getattr(given, k) for k in ("weight_bits", "decay_bits", "gain_bits")}
+    formats = {k: getattr(given, k) for k in ("weight_bits", "decay_bits", "state_bits", "gain_bits")}
     judge(given.peer, given.folder, only, given.rtl, formats)
 
 
