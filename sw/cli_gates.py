@@ -24,7 +24,7 @@ from apical.sw.cli_common import (
 if TYPE_CHECKING:
     from apical.sw.network import IntArray, Network
 
-WORK = ("accuracy", "multiply_accumulates", "cycles_per_sample", "lane_utilization")
+WORK = ("accuracy", "multiply_accumulates", "joules_per_sample", "cycles_per_sample", "lane_utilization")
 
 
 def add(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def add(app: typer.Typer) -> None:
 
 def _figures(network: Network, x: IntArray, labels: Any, rtl: tuple[int, int, int, int] | None) -> dict[str, Any]:
     """Shares, work and accuracy of one network; by the RTL too where there are lanes (and workers)."""
-    from apical.sw import datasets, gating, golden
+    from apical.sw import datasets, energy, gating, golden
 
     with common.progress(network.name) as update:
         if rtl is None:
@@ -54,7 +54,9 @@ def _figures(network: Network, x: IntArray, labels: Any, rtl: tuple[int, int, in
                 "lane_utilization": result.lane_utilization,
             }
     accuracy = datasets.figures(network, trace, labels)["accuracy"]
-    return {"accuracy": accuracy, **gating.report(network, trace, x), **measured}
+    work = energy.counts(network, trace)
+    spent = energy.joules(work, energy.technology(energy.DEFAULT)).total / trace.samples
+    return {"accuracy": accuracy, **gating.report(network, trace, x), "joules_per_sample": spent, **measured}
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
@@ -90,7 +92,8 @@ def gates(
 ) -> None:
     """Which kernels are never, always or by the input on, and the work that is left, at each operating point.
 
-    Multiply-accumulates are those of events and of the gates. Exit status 0 only where the RTL, if run, is equal.
+    Multiply-accumulates are those of events and of the gates; joules at 45 nm, as of `apical energy`. Exit status 0
+    only where the RTL, if run, is equal.
     """
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
@@ -109,7 +112,7 @@ def gates(
             answer["ratios"] = {
                 name: {
                     key: rows[against][key] / row[key]
-                    for key in ("multiply_accumulates", "cycles_per_sample")
+                    for key in ("multiply_accumulates", "joules_per_sample", "cycles_per_sample")
                     if key in row
                 }
                 for name, row in rows.items()

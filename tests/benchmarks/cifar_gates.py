@@ -97,9 +97,10 @@ def main() -> None:
         folder = given.folder / name
         if not folder.exists():
             torch.manual_seed(0)
+            kept = given.folder / f"{name}.checkpoint"  # to go on from
             model = build(GAINS if name == "gated" else None)
             own = replace(settings, gating=given.gating) if name == "gated" else settings
-            found = fit(model, train, judged, own, prepare=moved, progress=False, log=print)
+            found = fit(model, train, judged, own, prepare=moved, checkpoint=kept, progress=False, log=print)
             bundle.save(model.export(), folder, {"validation_accuracy": found.accuracy, "epochs": given.epochs})
         network = bundle.load(folder)
         x = datasets.encode(test, network).astype(np.int64)
