@@ -30,8 +30,8 @@ WEIGHT_BITS, FRACTION = 16, 12
 TARGET = 1 << 8  # 1.0 of an output
 ENCODING: dict[str, str | int | float] = {"kind": "graded", "bits": 4, "constant": 1}
 START = 0.03  # standard deviation of the start weights, as in the software protocol
-MARGIN = 3 * TARGET // 8
-WRITES = (300, 60)  # of a backward pass, that thresholds steer to
+MARGIN = TARGET // 2
+WRITES = (400, 40)  # of a backward pass, that thresholds steer to
 Gates = Literal["none", "lazy", "all"]
 
 

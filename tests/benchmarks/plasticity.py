@@ -34,7 +34,7 @@ from apical.sw.plasticity_protocol import Part, Settings, parts, reach
 
 Job = dict[str, Any]
 CELLS = (100, 300, 1000, 3000)
-FRACTIONS, SUBNETS = (0.1, 0.01, 0.003, 0.001), (60, 100, 200)
+FRACTIONS, SUBNETS = (0.1, 0.01, 0.003, 0.002, 0.001), (60, 100, 200)
 MARGIN = 0.3  # of the lazy rules: a third of the way between the targets
 RATES = (0.02, 0.01, 0.03)  # in the order in which they are tried
 MOST = 80_000  # samples: more than twice what plain learning needs at any size
