@@ -341,10 +341,16 @@ def fit(
     :param progress: show a progress bar.
     :param log: called with one line per epoch.
     :param record: CSV file of the epochs so far: epoch, loss, validation accuracy, seconds.
-    :raises TrainingError: a checkpoint of another run, or a loss that isn't finite.
+    :raises TrainingError: a checkpoint of another run, a loss that isn't finite, or parts that cut a gate's window.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    for gate in model.gate_of.values():
+        if settings.part % gate.window:
+            raise TrainingError(
+                f"part: expected a multiple of {gate.window} ticks, the window of the gate of {gate.target!r}, got "
+                f"{settings.part}"
+            )
     run = _Run(model, settings)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)

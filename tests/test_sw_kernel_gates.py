@@ -14,6 +14,7 @@ import torch
 
 from apical.sw import bundle, energy, golden
 from apical.sw.conv_layers import Conv, geometry
+from apical.sw.data import Data
 from apical.sw.gate_layers import HARD, KernelGate
 from apical.sw.geometry import Geometry, GeometryError
 from apical.sw.laws import Format, Lif, Relu
@@ -21,6 +22,7 @@ from apical.sw.layers import Dense, Input, Model, Population
 from apical.sw.network import Gate, Network, NetworkError, Projection
 from apical.sw.network import Input as InputNode
 from apical.sw.network import Population as Cells
+from apical.sw.train import Settings, TrainingError, fit
 
 GRADED = Format(4, signed=False)
 
@@ -217,3 +219,28 @@ def test_ticks_come_by_whole_windows() -> None:
     machine.push(x)
     with pytest.raises(NetworkError, match="expected ticks by whole windows of its gates, 2"):
         machine.push(x)
+
+
+def test_the_loss_closes_gates() -> None:
+    net, x = model(gain=2.0), images(16, 1)
+    optimizer = torch.optim.SGD([p for gate in net.gate_of.values() for p in gate.parameters()], lr=2.0)
+
+    def opened() -> float:
+        trace = golden.run(net.export(), x.to(torch.int64).numpy())
+        return trace.counters["gate first: on"] / trace.counters["gate first: windows"] / 4
+
+    before = opened()
+    for _ in range(60):
+        net.activity(x)
+        optimizer.zero_grad()
+        sum(gate.loss() for gate in net.gate_of.values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+    assert opened() < before / 2
+
+
+def test_parts_that_cut_windows_are_refused() -> None:
+    data = Data(np.zeros((8, 4, 72), np.uint8), np.zeros(8, np.int64), np.arange(8), "none", "train")
+    net = model(window=3)
+    net.encoding = {"kind": "events"}
+    with pytest.raises(TrainingError, match="part: expected a multiple of 3 ticks, the window of the gate of 'first'"):
+        fit(net, data, data, Settings(1, 8, part=2), progress=False)
