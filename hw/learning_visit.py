@@ -386,4 +386,3 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         if self.site.target_writes is not None:
             with m.Elif(steer):
                 m.d.sync += self.threshold.eq(steered.value)
-
