@@ -48,9 +48,21 @@ def bring(
     ] = None,
     b0: Annotated[float | None, typer.Option("--b0", help="srnn: threshold at rest, a constant of the script.")] = None,
     beta: Annotated[float | None, typer.Option("--beta", help="srnn: strength of adaptation, a constant too.")] = None,
-    bits: Annotated[int, typer.Option("--weight-bits", "--bits", min=2, max=16, help="Bits of a weight.")] = 8,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            "--weight-bits",
+            "--bits",
+            min=2,
+            max=16,
+            help="Bits of a weight; default: 8; NIR: 8 to 16, as few as decide as the float network does.",
+        ),
+    ] = None,
     decay_bits: Annotated[int, typer.Option("--decay-bits", min=1, max=16, help="Fraction bits of decays.")] = 12,
-    state_bits: Annotated[int, typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane.")] = 20,
+    state_bits: Annotated[
+        int | None,
+        typer.Option("--state-bits", min=4, max=32, help="Bits of a membrane; default: 20; NIR: as the weights' bits."),
+    ] = None,
     gain_bits: Annotated[
         int, typer.Option("--gain-bits", min=0, max=8, help="A weight counts 2^this steps of the membrane.")
     ] = 4,
@@ -82,17 +94,20 @@ def bring(
     if source not in SOURCES:
         raise CliError(f"--source: expected one of {', '.join(SOURCES)}, got {source!r}")
     if source != "srnn":
+        from apical.sw.nir_formats import LADDER
         from apical.sw.nir_import import Formats
 
+        ladder = LADDER if bits is None and state_bits is None else None
         data, trace = (None if given is None else Path(given) for given in (calibrate, check))
-        wide = Formats(bits, decay_bits, state_bits, gain_bits, count_bits)
+        wide = Formats(bits or 8, decay_bits, state_bits or 20, gain_bits, count_bits)
         order = cli_import_nir.Order(
-            file, output, source, dt, sets or (), data, trace, decoder, samples, wide, tune, seed, quiet=as_json
+            file, output, source, dt, sets or (), data, trace, decoder, samples, wide, ladder, tune, seed, quiet=as_json
         )
         cli_import_nir.answer(order, as_json)
         return
     if output is None:
         raise CliError("-o: expected a bundle to write, got none")
+    bits, state_bits = bits or 8, state_bits or 20
     from apical.sw import bundle, srnn_import
     from apical.sw import calibrate as scaling
 

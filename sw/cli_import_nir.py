@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,10 @@ from apical.sw.cli_common import CliError, Reply
 if TYPE_CHECKING:
     import numpy as np
 
-    from apical.sw.calibrate import Calibrated
-    from apical.sw.network import Network
     from apical.sw.nir_check import Reference
     from apical.sw.nir_import import Formats
     from apical.sw.nir_read import Graph
     from apical.sw.nir_twin import FloatNetwork
-    from apical.sw.real_network import RealNetwork
 
 SOURCES = ("nir", "snntorch", "norse", "sinabs", "rockpool", "spikingjelly")
 DECODERS = ("sum", "last", "rate", "none")
@@ -41,6 +38,7 @@ class Order:
     decoder: str
     samples: int
     formats: Formats
+    ladder: tuple[tuple[int, int], ...] | None  # widths to choose from; None: those of `formats`
     tune: int = 0
     seed: int = 0
     quiet: bool = False
@@ -119,18 +117,24 @@ def _checked(
 def _import(
     order: Order, network: FloatNetwork, given: Reference, reference: Reference | None, out: dict[str, Any]
 ) -> None:
-    from apical.sw import bundle, calibrate, nir_import, tuning
+    from apical.sw import bundle, calibrate, nir_check, nir_formats, tuning
 
     assert given.x is not None and order.output is not None
     decoder = None if order.decoder == "none" else order.decoder
-    real = nir_import.of_data(network, given.x[: order.samples], order.formats, decoder, order.file.stem)
-    x = np_ints(given.x)
+    formats = order.formats
+    ladder = order.ladder or ((formats.weight_bits, formats.state_bits),)
     with common.progress("calibration") as update:
-        done = calibrate.calibrate(real, x[: order.samples], update)
+        chosen = nir_formats.choose(
+            network, given.x, order.samples, formats, decoder, order.file.stem, ladder=ladder, progress=update
+        )
+    real, done, x = chosen.real, chosen.done, np_ints(given.x)
     net = done.network
+    out["tried"] = [asdict(t) for t in chosen.tried]
+    out |= {k: getattr(chosen.formats, k) for k in ("weight_bits", "state_bits")}
     facts: dict[str, str | int | float | bool] = {
         "command": f"apical import {order.file.name} --source {order.source} --dt {network.dt:g}"
-        + "".join(f" --set {s}" for s in order.sets),
+        + "".join(f" --set {s}" for s in order.sets)
+        + f" --weight-bits {chosen.formats.weight_bits} --state-bits {chosen.formats.state_bits}",
         "calibration": f"{Path(str(order.calibrate)).name}, {min(order.samples, len(x))} samples",
     }
     out["scales"] = {k: [float(a.min()), float(a.max())] for k, a in done.scales.items()}
@@ -144,24 +148,13 @@ def _import(
         out |= {"tuned_epoch": epoch}
         facts |= {"tuning_epochs": order.tune, "tuning_best_epoch": epoch, "seed": order.seed}
     if reference is not None:
-        out |= _quantized(net, done, real, x, reference, order)
+        theirs = np_ints(_input(reference, given, order))
+        values = nir_formats.in_real_units(real, replace(done, network=net), theirs)
+        out |= nir_check.figures(values, reference, order.decoder)
         facts |= {f"checked_{k}": out[k] for k in ("class_agreement", "accuracy") if out[k] is not None}
     out["costs"] = {c.rounded: c.error for c in calibrate.costs(real, done, x[: order.samples])}
     out["identity"] = bundle.save(net, order.output, facts)
     out |= {"imported": True, "bundle": order.output}
-
-
-def _quantized(
-    net: Network, done: Calibrated, real: RealNetwork, x: np.ndarray, reference: Reference, order: Order
-) -> dict[str, Any]:
-    """Figures of golden against the source's trace."""
-    from apical.sw import golden, nir_check
-
-    theirs = np_ints(_input(reference, nir_check.Reference(x=x), order))
-    name = net.outputs[0]
-    values = golden.run(net, theirs).outputs[name]
-    unit = 1.0 if real.population(name).spikes else float(done.scales[name].mean())
-    return nir_check.figures(values / unit, reference, order.decoder)
 
 
 def np_ints(x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apical.sw import bundle, golden, nir_check
+from apical.sw import bundle, golden, nir_check, nir_formats
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("h5py") is None, reason="reading NIR needs h5py: pip install 'apical[nir]'"
@@ -45,6 +45,24 @@ def test_it_answers_with_the_twins_and_the_integers_figures(case: Path, apical: 
     assert reference.x is not None and reference.spikes is not None
     values = golden.run(network, reference.x.astype(np.int64)).outputs[network.outputs[0]]
     assert nir_check.f1(values, reference.spikes) == out["f1"]
+
+
+def test_it_takes_as_few_bits_as_decide_like_the_twin(case: Path, apical: Apical) -> None:
+    def widths(*given: str) -> dict[str, Any]:
+        order = ["import", case / "net.nir", "-o", case / "net", "--source", "snntorch", "--set", "reset_delay=false"]
+        ran = apical(*order, "--calibrate", case / "net.npz", "--json", *given)
+        out: dict[str, Any] = json.loads(ran.out)
+        return out
+
+    out = widths()
+    assert [t["weight_bits"] for t in out["tried"]] == [8, 12, 12, 16][: len(out["tried"])]
+    best = max(t["agreement"] for t in out["tried"])
+    chosen = next(t for t in out["tried"] if t["agreement"] == best)
+    assert (out["weight_bits"], out["state_bits"]) == (chosen["weight_bits"], chosen["state_bits"])
+    assert all(t["agreement"] < nir_formats.ENOUGH for t in out["tried"][:-1])
+    assert {p.weight_bits for p in bundle.load(case / "net").projections} == {out["weight_bits"]}
+    told = widths("--weight-bits", "5")
+    assert told["tried"] == [] and (told["weight_bits"], told["state_bits"]) == (5, 20)
 
 
 def test_the_wrong_meaning_is_seen_before_anything_is_rounded(case: Path, apical: Apical) -> None:

@@ -92,11 +92,11 @@ def train(peer: str, folder: Path, only: list[str]) -> None:
         (folder / f"{peer}.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
-def judge(peer: str, folder: Path, only: list[str], rtl: int, formats: dict[str, int]) -> None:
+def judge(peer: str, folder: Path, only: list[str], rtl: int, weight_bits: int | None, state_bits: int) -> None:
     """Figures of one peer's networks."""
     from apical.hw.design import default_options
     from apical.sim import equivalence
-    from apical.sw import calibrate, golden, nir_check, nir_import, nir_read, nir_twin
+    from apical.sw import nir_check, nir_formats, nir_import, nir_read, nir_twin
 
     told = json.loads((folder / f"{peer}.json").read_text(encoding="utf-8"))
     for case, about in told.items():
@@ -109,12 +109,15 @@ def judge(peer: str, folder: Path, only: list[str], rtl: int, formats: dict[str,
         assert reference.x is not None and reference.labels is not None
         x, name = reference.x.astype(np.int64), network.outputs[0]
         twin = nir_check.figures(nir_twin.run(network, x)[name], reference, "sum")
-        real = nir_import.of_data(network, chosen, nir_import.Formats(**formats), "sum")
-        done = calibrate.calibrate(real, chosen)
-        values = golden.run(done.network, x).outputs[name]
+        widths = nir_formats.LADDER if weight_bits is None else ((weight_bits, state_bits),)
+        wide = nir_formats.choose(network, chosen, len(chosen), nir_import.Formats(), "sum", ladder=widths)
+        done = wide.done
+        values = nir_formats.in_real_units(wide.real, done, x)
         found = nir_check.figures(values, reference, "sum")
         out: dict[str, Any] = {
-            "peer": peer, "case": case, "peer_accuracy": about["accuracy"],
+            "peer": peer, "case": case,
+            "weight_bits": wide.formats.weight_bits, "state_bits": wide.formats.state_bits,
+            "peer_accuracy": about["accuracy"],
             **{f"float_{k}": twin[k] for k in ("f1", "error", "class_agreement")},
             "f1": found["f1"], "class_agreement": found["class_agreement"], "accuracy": found["accuracy"],
             "lost_points": round(100 * (about["accuracy"] - (found["accuracy"] or 0)), 2),
@@ -134,18 +137,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cases", default="")
     parser.add_argument("--rtl", type=int, default=0, help="test digits that the RTL runs")
-    parser.add_argument("--weight-bits", type=int, default=8)
-    parser.add_argument("--decay-bits", type=int, default=12)
+    parser.add_argument("--weight-bits", type=int, help="default: as `apical import` chooses")
     parser.add_argument("--state-bits", type=int, default=20)
-    parser.add_argument("--gain-bits", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(1)
     only = [c for c in given.cases.split(",") if c]
     if given.what == "train":
         train(given.peer, given.folder, only)
         return
-    formats = {k: getattr(given, k) for k in ("weight_bits", "decay_bits", "state_bits", "gain_bits")}
-    judge(given.peer, given.folder, only, given.rtl, formats)
+    judge(given.peer, given.folder, only, given.rtl, given.weight_bits, given.state_bits)
 
 
 if __name__ == "__main__":
