@@ -31,16 +31,20 @@ class Pin(_Strict):
     """
 
     ball: _Pin
-    standard: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z0-9]{1,12}$")] = "LVCMOS33"
+    standard: Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Z0-9_]{1,16}$")] = "LVCMOS33"
     pull: Literal["NONE", "UP", "DOWN"] = "NONE"
     invert: bool = False
 
 
 class Clock(_Strict):
-    """The board's oscillator."""
+    """The board's oscillator.
+
+    :param negative: the other ball of a differential pair.
+    """
 
     pin: Pin
     frequency_mhz: Annotated[float, pydantic.Field(gt=0, le=1000)]
+    negative: Pin | None = None
 
 
 class Uart(_Strict):
@@ -70,6 +74,10 @@ class Board(_Strict):
     """One board, or one device where the table only bounds what fits.
 
     :param flow: ``ecp5`` and ``ice40`` build bitstreams with open tools; ``xcup`` is synthesized for its area.
+    :param part, board_part: Vivado's names of the device and, where there are board files, of the board.
+    :param processor: the device has a processing system (Zynq UltraScale+), which feeds the design.
+    :param design_mhz: clock that an UltraScale+ design is constrained to unless told otherwise.
+    :param reset: push button that resets the design where no processor does.
     :param source: where pins and capacities come from.
     :param load: the command that loads a bitstream, `{bitstream}` standing for its file.
     """
@@ -83,7 +91,16 @@ class Board(_Strict):
     speed_grade: Annotated[str, pydantic.StringConstraints(pattern=r"^[-A-Za-z0-9]{1,8}$")]
     capacity: Capacity
     source: list[str]
+    part: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9]+-[a-z0-9]+-[0-9][A-Z]{0,2}-[a-z]$")] | None = (
+        None
+    )
+    board_part: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9_.]+:[a-z0-9_]+:part0:[0-9.]+$")] | None = (
+        None
+    )
+    processor: bool = False
+    design_mhz: Annotated[float, pydantic.Field(gt=0, le=800)] | None = None
     clock: Clock | None = None
+    reset: Pin | None = None
     uart: Uart | None = None
     leds: tuple[Pin, ...] = ()
     load: list[str] = []
@@ -96,12 +113,20 @@ class Board(_Strict):
     @pydantic.model_validator(mode="after")
     def _check(self) -> Board:
         balls = [p.ball for p in self.leds]
-        balls += [self.clock.pin.ball] if self.clock else []
+        balls += [pin.ball for pin in (self.clock.pin, self.clock.negative) if pin] if self.clock else []
+        balls += [self.reset.ball] if self.reset else []
         balls += [self.uart.transmit.ball, self.uart.receive.ball] if self.uart else []
         if twice := sorted({b for b in balls if balls.count(b) > 1}):
             raise ValueError(f"ball {twice[0]} is used twice")
         if self.flow != "xcup" and (self.clock is None or self.uart is None):
             raise ValueError(f"an {self.flow} board needs clock and uart")
+        if self.flow != "xcup" and (self.part or self.processor or self.reset or (self.clock and self.clock.negative)):
+            raise ValueError(f"part, processor, reset and a differential clock are for xcup boards, not {self.flow}")
+        if self.flow == "xcup" and (self.part is None or self.design_mhz is None):
+            raise ValueError("an xcup board needs part and design_mhz")
+        stem = f"{self.device}-{self.package}{self.speed_grade}-".lower()
+        if self.part is not None and not self.part.lower().startswith(stem):
+            raise ValueError(f"part: expected {stem}… as device, package and speed grade say, got {self.part}")
         if not self.source:
             raise ValueError("expected at least one source of the pins and capacities")
         return self

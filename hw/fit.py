@@ -43,6 +43,7 @@ COEFFICIENTS: dict[str, dict[str, tuple[float, ...]]] = {
 }
 LINK = {"lut": 1200, "ff": 600}  # of the serial link on an open board
 LINK_BLOCKS = {"ecp5": 1, "ice40": 5}
+AXI = {"lut": 2000, "ff": 2500}  # of the AXI wrapper on an UltraScale+ device
 
 
 class FitError(ValueError):
@@ -202,10 +203,13 @@ def features(
     return for_lut, for_ff, dsp, blocks
 
 
-def estimate(network: Network, options: HardwareOptions, board: Board, most_bits: int = 16) -> Estimate:
+def estimate(
+    network: Network, options: HardwareOptions, board: Board, most_bits: int = 16, *, axi: bool = False
+) -> Estimate:
     """Resources on the board's family; on ECP5 and iCE40 with the serial link.
 
     :param most_bits: as if no weight had more.
+    :param axi: on UltraScale+ with the AXI wrapper.
     :raises HardwareError: lanes that no hardware can have.
     """
     for_lut, for_ff, dsp, blocks = features(network, options, board.flow, most_bits)
@@ -215,16 +219,19 @@ def estimate(network: Network, options: HardwareOptions, board: Board, most_bits
     blocks = blocks + LINK_BLOCKS[board.flow] if linked else -(-blocks // 2)
     if board.flow == "ice40":  # about half of the flip-flops have no LUT of their own (500 of 1,089 as nextpnr packed)
         lut += ff / 2
+    if axi and not linked:
+        lut, ff = lut + AXI["lut"], ff + AXI["ff"]
     return Estimate(round(lut), round(ff), dsp, blocks)
 
 
-def check(network: Network, options: HardwareOptions, board: Board) -> Estimate:
+def check(network: Network, options: HardwareOptions, board: Board, *, axi: bool = False) -> Estimate:
     """The estimate of a design that fits the board.
 
+    :param axi: on UltraScale+ with the AXI wrapper.
     :raises FitError: it doesn't; the message says what is short, and what would fit: lanes; where no number of lanes
         does, fewer weight bits or other boards.
     """
-    need = estimate(network, options, board)
+    need = estimate(network, options, board, axi=axi)
     if short := need.short(board.capacity):
         widest = max(options.lanes[p.name].synapse for p in network.populations)
         try:

@@ -64,12 +64,12 @@ def test_too_many_lanes_say_what_would_fit_and_it_does() -> None:
 
 
 def test_a_network_that_no_lanes_fit_is_refused() -> None:
-    network = random_population(4096, 1024, 16)  # 67 Mbit of weights; the device has 3.7
+    network = random_population(8192, 1024, 16)  # 134 Mbit of weights; the device has 3.7, the largest board 76
     with pytest.raises(
         fit.FitError, match=r"^board ulx3s: the network doesn't fit at any number of lanes: .*block RAM"
     ):
         fit.largest(network, boards.load("ulx3s"))
-    nowhere = r"no number of lanes fits; it fits no board that ships \(its weights are 8,192 KiB\)$"
+    nowhere = r"no number of lanes fits; it fits no board that ships \(its weights are 16,384 KiB\)$"
     with pytest.raises(fit.FitError, match=nowhere):
         fit.check(network, default_options(network), boards.load("ulx3s"))
 
