@@ -53,7 +53,7 @@ class Trace:
     @property
     def samples(self) -> int:
         """Number of samples."""
-        return int(next(iter(self.values.values())).shape[0])
+        return int(next(iter((self.values or self.outputs).values())).shape[0])
 
     @property
     def steps(self) -> int:
