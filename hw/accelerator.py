@@ -14,7 +14,7 @@ from apical.hw.conv_array import ConvArray
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Manifest, MonitorPort, StreamPort, event_lanes
 from apical.hw.events import EventLayout, Fork
-from apical.hw.kernel_gate import DEEPEST, queue_depth
+from apical.hw.lookahead import DEEPEST, beats, gate_ticks_queued, ticks_queued
 from apical.hw.population import PopulationUnit
 from apical.sw.network import Network
 
@@ -51,13 +51,14 @@ def check_options(network: Network, options: HardwareOptions) -> None:
             )
         if all(q.delay for q in network.incoming(p.name)):
             raise HardwareError(f"{where}: expected at least one projection of delay 0, which says where samples end")
-    for gate in network.gates:
-        for q in network.incoming(gate.target):
-            if (depth := queue_depth(gate, network.nodes[q.source].size)) > DEEPEST:
-                raise HardwareError(
-                    f"gate of {gate.target!r}: a window of {gate.window} ticks of {q.source!r} may have {depth} "
-                    f"events, more than the {DEEPEST} that its queue can hold; expected a shorter window"
-                )
+    queues = [(q.source, q.target, ticks_queued(network, q)) for q in network.projections]
+    queues += [(g.source, g.target, gate_ticks_queued(network, g)) for g in network.gates]
+    for source, target, ticks in queues:
+        if (depth := beats(ticks, network.nodes[source].size)) > DEEPEST:
+            raise HardwareError(
+                f"{source!r} to {target!r}: {ticks} ticks must wait for a gate's window and may have {depth} events, "
+                f"more than the {DEEPEST} that a queue can hold; expected a shorter window"
+            )
     for i in network.inputs:
         if not _power_of_two(options.input_event_lanes.get(i.name, 1)):
             raise HardwareError(

@@ -21,7 +21,6 @@ from apical.sw.kernel_gates import Gate
 from apical.sw.ranges import Interval
 
 MOST_MULTIPLIERS = 8
-DEEPEST = 1 << 17  # beats of a window's queue
 
 
 def queue_depth(gate: Gate, neurons: int) -> int:

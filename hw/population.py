@@ -18,7 +18,8 @@ from apical.hw.delay import Delay, ticks_held
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import EventLayout
-from apical.hw.kernel_gate import KernelGate, Switch, ones, queue_depth
+from apical.hw.kernel_gate import KernelGate, Switch, ones
+from apical.hw.lookahead import beats, gate_ticks_queued, ticks_queued
 from apical.hw.neuron_array import NeuronArray
 from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray, base_latency
@@ -111,14 +112,16 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
                 m.submodules[f"flatten{i}"] = flatten
                 wiring.connect(m, source, flatten.i)
                 source = flatten.o
+            waiting = ticks_queued(self.network, array.projection)
             if array.projection.delay:  # delayed lines must be clear of one sample before the next one closes
-                delay = Delay(array.layout, array.projection.delay, ticks_held(self.network, array.projection))
+                held = ticks_held(self.network, array.projection) + waiting
+                delay, waiting = Delay(array.layout, array.projection.delay, held), 0
                 m.submodules[f"delay{i}"] = delay
                 wiring.connect(m, source, delay.i)
                 m.d.comb += [delay.flush.eq(go & final), clear[i].eq(~delay.busy)]
                 source = delay.o
             if opened is None:
-                wiring.connect(m, source, array.events)
+                wiring.connect(m, _queued(m, f"buffer{i}", source, array.layout, waiting), array.events)
             else:
                 self._buffer(m, i, source, array, opened, go)
             m.d.comb += array.go.eq(go)
@@ -166,7 +169,9 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
             switch.order.rows // switch.order.channel_words,
         )
         m.submodules.gate = unit
-        wiring.connect(m, wiring.flipped(self.gate_events), unit.events)
+        waiting = gate_ticks_queued(self.network, switch.gate)
+        events = _queued(m, "gate_buffer", wiring.flipped(self.gate_events), unit.layout, waiting)
+        wiring.connect(m, events, unit.events)
         on, closed, armed, asks = Signal(groups), Signal(groups), Signal(), Signal(init=1)
         tick, updates = Signal(range(max(window, 2))), Signal.like(self.updates)
         m.d.comb += [unit.point.eq(self.point), unit.take.eq(~armed & asks & unit.valid)]
@@ -193,25 +198,19 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
     def _buffer(
         self, m: Module, i: int, source: wiring.PureInterface, array: ConvArray, opened: Value, go: Value
     ) -> None:
-        """A queue for a window of a projection's events, that opens for a tick when its bitmap is there."""
+        """A queue of a projection's events, that opens for a tick when its bitmap is there."""
         assert self.switch is not None
-        layout = array.layout
-        fifo = SyncFIFOBuffered(width=layout.size, depth=queue_depth(self.switch.gate, layout.sources))
-        m.submodules[f"buffer{i}"] = fifo
+        queue = _queued(m, f"buffer{i}", source, array.layout, ticks_queued(self.network, array.projection))
         passed, moves = Signal(name=f"passed{i}"), Signal(name=f"moves{i}")
-        out = data.View(layout, fifo.r_data)
         m.d.comb += [
-            fifo.w_data.eq(source.payload),
-            fifo.w_en.eq(source.valid),
-            source.ready.eq(fifo.w_rdy),
-            array.events.valid.eq(fifo.r_rdy & opened & ~passed),
-            array.events.payload.eq(out),
+            array.events.valid.eq(queue.valid & opened & ~passed),
+            array.events.payload.eq(queue.payload),
             moves.eq(array.events.valid & array.events.ready),
-            fifo.r_en.eq(moves),
+            queue.ready.eq(moves),
         ]
         with m.If(go):
             m.d.sync += passed.eq(0)
-        with m.Elif(moves & out.last):
+        with m.Elif(moves & queue.payload.last):
             m.d.sync += passed.eq(1)
 
     def _choose(self, m: Module, sums: data.View, array: SynapseArray | ConvArray) -> None:
@@ -220,6 +219,26 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         for g in reversed(range(array.groups - 1)):
             with m.If(self.neurons.row < (g + 1) * array.words):
                 m.d.comb += sums.eq(array.sums[g])
+
+
+def _queued(
+    m: Module, name: str, source: wiring.PureInterface, layout: EventLayout, ticks: int
+) -> wiring.PureInterface:
+    """The stream behind a queue for so many ticks; itself where there are none."""
+    if not ticks:
+        return source
+    fifo = SyncFIFOBuffered(width=layout.size, depth=beats(ticks, layout.sources))
+    m.submodules[name] = fifo
+    out = stream.Signature(layout).create()
+    m.d.comb += [
+        fifo.w_data.eq(source.payload),
+        fifo.w_en.eq(source.valid),
+        source.ready.eq(fifo.w_rdy),
+        out.payload.eq(fifo.r_data),
+        out.valid.eq(fifo.r_rdy),
+        fifo.r_en.eq(out.ready),
+    ]
+    return out
 
 
 def _all(bits: list) -> Signal:  # type: ignore[type-arg]

@@ -226,6 +226,8 @@ class Machine:
     :ivar state: per population and state, [samples, neurons], after the last tick.
     :ivar past: per node with delayed projections, what it sent in its last ticks, [samples, longest delay, size].
     :ivar counters: of all that was pushed, whatever was started anew in between.
+    :ivar window: ticks of all gates' windows together: where a sequence may be cut.
+    :ivar partial: the last push ended within a window, so it ended the sample.
     """
 
     def __init__(self, network: Network) -> None:
@@ -235,12 +237,12 @@ class Machine:
         self._cells = [cell for group in self._groups for cell in group]
         self._depth = {n: max((q.delay for q in network.outgoing(n)), default=0) for n in network.nodes}
         self.counters = dict.fromkeys(network.counter_names, 0)
-        self._window = math.lcm(*(g.window for g in network.gates))
+        self.window = math.lcm(*(g.window for g in network.gates))
         self.start(1)
 
     def start(self, samples: int) -> None:
         """Begin `samples` new sequences: start states, nothing under way."""
-        self._partial = False
+        self.partial = False
         self.state = {c.population.name: c.start(samples) for c in self._cells}
         self.past = {
             name: torch.from_numpy(np.zeros((samples, self._depth[name], node.size), _small_type(node.value_range)))
@@ -260,14 +262,14 @@ class Machine:
     def fill(self, x: np.ndarray, values: Arrays, history: Mapping[str, Arrays]) -> None:
         """The same into given arrays; states of the populations that `history` has."""
         samples, ticks, _ = x.shape
-        if self._partial:
+        if self.partial:
             raise NetworkError(
-                f"network {self.network.name!r}: expected ticks by whole windows of its gates, {self._window}, or all "
+                f"network {self.network.name!r}: expected ticks by whole windows of its gates, {self.window}, or all "
                 "of a sample at once"
             )
-        self._partial = ticks % self._window != 0
+        self.partial = ticks % self.window != 0
         step = max(1, SUMS_HELD // (samples * max(p.size for p in self.network.populations)))
-        step = max(1, step // self._window) * self._window  # gates decide from whole windows
+        step = max(1, step // self.window) * self.window  # gates decide from whole windows
         with torch.no_grad():
             for start in range(0, ticks, step):
                 part = slice(start, min(start + step, ticks))

@@ -67,7 +67,8 @@ class Stream:
 
         :param events: integers, [ticks, inputs].
         :returns: what the output populations sent, [ticks, outputs], in the network's order of outputs.
-        :raises NetworkError: events that don't fit the network; the stream stays as it was.
+        :raises NetworkError: events that don't fit the network, or that come after a push which ended within a window
+            of the network's gates; the stream stays as it was.
         """
         events = check_events(self.network, events)
         size = sum(self.network.nodes[o].size for o in self.network.outputs)
@@ -130,6 +131,7 @@ class Stream:
             machine.past[n] = torch.from_numpy(given[f"past{i}"].astype(np.int64)[None]).to(machine.past[n].dtype)
         ticks, *counts = given["counts"].tolist()
         machine.counters.update(zip(machine.counters, counts, strict=True))
+        machine.partial = ticks % machine.window != 0
         self._machine, self.ticks = machine, ticks
 
     def _limits(self) -> dict[str, tuple[tuple[int, ...], int, int]]:

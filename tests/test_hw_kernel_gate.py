@@ -15,6 +15,7 @@ from apical.hw.design import HardwareOptions, Lanes
 from apical.hw.events import EventLayout
 from apical.hw.events import index_of as layout_index
 from apical.hw.kernel_gate import KernelGate
+from apical.hw.lookahead import gate_ticks_queued, ticks_ahead, ticks_queued
 from apical.hw.verilog import generate
 from apical.sim import bench
 from apical.sim.scoreboard import first_divergence
@@ -154,8 +155,49 @@ def test_a_tick_without_any_word_still_ends() -> None:
 def test_a_window_beyond_any_queue_is_refused() -> None:
     network = one_layer(0)
     wide = replace(network, gates=(replace(network.gates[0], window=4000),))
-    with pytest.raises(HardwareError, match=r"gate of 'map': a window of 4000 ticks .* expected a shorter window"):
+    with pytest.raises(HardwareError, match=r"'in' to 'map': 4000 ticks must wait .* expected a shorter window"):
         generate(wide, HardwareOptions({"map": Lanes(2, 2)}))
+
+
+def looking_ahead() -> Network:
+    """Two gates of the same input, of windows 3 and 1, one behind the other; a read-out that sees everything."""
+    random = np.random.default_rng(3)
+    g = Geometry((2, 4, 4), 4, (3, 3), padding=(1, 1))
+    again = Geometry(g.target, 4, (3, 3), padding=(1, 1))
+
+    def cells(name: str) -> Population:
+        return Population(name, 64, Relu(value_bits=4, shift=3), {"bias": random.integers(-9, 30, 4)}, shape=g.target)
+
+    def wire(name: str, source: str, size: int, delay: int = 0) -> Projection:
+        return Projection(name, source, "out", random.integers(-9, 9, (3, size)), delay=delay)
+
+    wires = (
+        Projection("a", "in", "long", random.integers(-9, 12, g.weights_shape), pattern="conv", geometry=g),
+        Projection("b", "long", "short", random.integers(-9, 12, again.weights_shape), pattern="conv", geometry=again),
+        wire("c", "short", 64),
+        wire("d", "in", 32),
+        wire("e", "in", 32, delay=2),
+    )
+    gates = tuple(
+        Gate("in", name, random.integers(-9, 20, (1, 2, 2)), np.full((1, 2), -60 * window), window)
+        for name, window in (("long", 3), ("short", 1))
+    )
+    read = Population("out", 3, Relu(shift=4), {"bias": np.zeros(1, np.int64)})
+    return Network((Input("in", 32, GRADED, (2, 4, 4)),), (cells("long"), cells("short"), read), wires, ("out",),
+                   "sum", gates=gates)  # fmt: skip
+
+
+def test_streams_beside_a_gate_run_ahead_without_stopping_it() -> None:
+    network, random = looking_ahead(), np.random.default_rng(2)
+    assert ticks_ahead(network) == {"in": 0, "long": 2, "short": 2, "out": 2}
+    assert [ticks_queued(network, q) for q in network.projections] == [3, 1, 0, 2, 2]
+    assert [gate_ticks_queued(network, g) for g in network.gates] == [0, 1]
+    x = random.integers(0, 16, (3, 8, 32)) * (random.random((3, 8, 32)) < 0.7)
+    expected = golden.run(network, x)
+    options = HardwareOptions({"long": Lanes(2, 2), "short": Lanes(4, 2), "out": Lanes(3, 1)}, monitor=True)
+    for stalls, reset_at in ((Stalls(), 0), (Stalls(0.3, 0.6, 3), 0), (Stalls(), 500)):
+        rtl = run_design(generate(network, options), x, workers=1, stalls=stalls, reset_at=reset_at, fast_build=True)
+        assert (difference := first_divergence(expected, rtl)) is None, difference
 
 
 @pytest.mark.parametrize("lanes", [1, 4])

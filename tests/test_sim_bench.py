@@ -272,7 +272,14 @@ def test_a_broken_rule_is_named(beats: list[dict[str, int]], ready: bool, messag
 
 def test_rows_out_of_order_are_named() -> None:
     dut = SimpleNamespace(mon0_valid=Signal(1), mon0_row=Signal(0), mon0_value0=Signal(3))
-    port = {"prefix": "mon0", "population": "cells", "neuron_of": [[0], [1], [2]], "value_bits": 2, "signed": True}
+    port = {
+        "prefix": "mon0",
+        "population": "cells",
+        "neuron_of": [[0], [1], [2]],
+        "value_bits": 2,
+        "signed": True,
+        "gated": False,
+    }
     law = bench_top.LawMonitor(dut, {**port, "state_formats": {}}, size=3, total=1)
     law.sample()
     assert law.arrays["value"].tolist() == [[-1, 0, 0]]

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from apical.sw import cli_bench, peers
+from apical.sw import cli_bench, cli_bench_training, peers
 from apical.sw.peers import Loop
 
 PEERS = {"snntorch": peers.SnnTorch, "norse": peers.Norse}
@@ -29,9 +29,9 @@ def test_every_parameter_of_a_peer_trains(name: str) -> None:
 def test_a_missing_peer_is_said_and_ours_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "norse.torch", None)
     monkeypatch.setitem(sys.modules, "snntorch", None)
-    monkeypatch.setattr(cli_bench, "TRAINED", {"": "ecg-srnn"})
-    monkeypatch.setattr(cli_bench, "TICKS", 8)
-    monkeypatch.setattr(cli_bench, "TURNS", 1)
+    monkeypatch.setattr(cli_bench_training, "TRAINED", {"": "ecg-srnn"})
+    monkeypatch.setattr(cli_bench_training, "TICKS", 8)
+    monkeypatch.setattr(cli_bench_training, "TURNS", 1)
     found = cli_bench.training()
     assert found.peers == {name: "not installed: pip install -e '.[peers]'" for name in PEERS}
     assert found.figures["ticks_per_second_compiled"] > 0  # type: ignore[operator]
