@@ -198,7 +198,7 @@ def study(bundle: str) -> list[Path]:
 
 
 def read_results(files: Sequence[Path]) -> dict[str, list[Any]]:
-    """Stored results by kind (``damage``, ``sweep``, ``runs``), rows of several files one after the other.
+    """Stored results by kind (``damage``, ``sweep``, ``runs``, ``life``), rows of several files one after the other.
 
     :raises CliError: not JSON objects with such lists.
     """
@@ -208,10 +208,10 @@ def read_results(files: Sequence[Path]) -> dict[str, list[Any]]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CliError(f"--results {file}: expected a JSON file: {error}") from None
-        kinds = ("damage", "sweep", "runs")
+        kinds = ("damage", "sweep", "runs", "life")
         rows = {k: content[k] for k in kinds if k in content} if isinstance(content, dict) else {}
         if not rows or not all(isinstance(r, list) for r in rows.values()):
-            raise CliError(f"--results {file}: expected an object with a list damage, sweep or runs")
+            raise CliError(f"--results {file}: expected an object with a list damage, sweep, runs or life")
         for kind, more in rows.items():
             found[kind] = [*found.get(kind, []), *more]
     return found

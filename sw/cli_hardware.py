@@ -232,7 +232,7 @@ def report(
         typer.Option(
             "--results",
             metavar="FILE.json",
-            help="Draw stored damage, sweep or runs; without it those that a zoo bundle comes with.",
+            help="Draw stored damage, sweep, runs or life; without it those that a zoo bundle comes with.",
         ),
     ] = None,
     synapse_lanes: SynapseOption = 128,

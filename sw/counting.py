@@ -6,7 +6,7 @@ backend of the ops protocol that computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from apical.sw.laws import Law
@@ -168,6 +168,17 @@ def law_of(law: Law) -> dict[str, int]:
         {name: _Value() for name in law.parameters()},
     )
     return ops.counts
+
+
+def text_of(text: Callable[..., object], *operands: Interval | int) -> dict[str, int]:
+    """Operations of one evaluation of a law's text, ``text(ops, *operands)``, and ``law_multiply bits``.
+
+    :param operands: what the run-time values can be; an int is a constant.
+    """
+    ops, widths = CountingOps(), _WidthOps()
+    text(ops, *(_Value() if isinstance(operand, Interval) else operand for operand in operands))
+    text(widths, *operands)
+    return {**ops.counts, "law_multiply bits": widths.bits}
 
 
 def bits_of(interval: Interval) -> int:

@@ -70,8 +70,22 @@ class StaticPower(pydantic.BaseModel):
     note: Annotated[str, pydantic.StringConstraints(max_length=600)] = ""
 
 
+class Endurance(pydantic.BaseModel):
+    """How often a weight's memory can be written before it fails: `value` writes of one word."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+    value: Annotated[int, pydantic.Field(ge=1)]
+    status: Literal["published", "derived", "measured"]
+    source: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=600)]
+    note: Annotated[str, pydantic.StringConstraints(max_length=600)] = ""
+
+
 class Technology(pydantic.BaseModel):
-    """A technology table: what one unit of each kind of work costs, and where that is written."""
+    """A technology table: what one unit of each kind of work costs, and where that is written.
+
+    :param like: name of a table that ships, whose prices hold where `prices` has none.
+    :param absent: by kind why there is no price; a note wherever such work is counted.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
     apical_technology: Literal[1]
@@ -80,6 +94,9 @@ class Technology(pydantic.BaseModel):
     about: Annotated[str, pydantic.StringConstraints(max_length=1200)] = ""
     prices: Annotated[dict[str, Price], pydantic.Field(min_length=1)]
     static_power: StaticPower | None = None
+    like: Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")] | None = None
+    absent: dict[str, Annotated[str, pydantic.StringConstraints(min_length=1, max_length=600)]] = {}
+    endurance: Endurance | None = None
 
     def price_of(self, kind: str) -> Price | None:
         """Price of a kind; ``law_update:LAW`` falls back to ``law_update``. None where the table has none."""
@@ -100,6 +117,9 @@ def _check_prices(technology: Technology, where: str) -> None:
             raise EnergyError(f"{where}: prices.{kind}: expected unit pJ, got pJ/bit, which only {which} have")
         if price.at_bytes is not None and (kind not in MEMORY or price.unit != "pJ/bit"):
             raise EnergyError(f"{where}: prices.{kind}: at_bytes is for memory kinds priced in pJ/bit")
+    for kind in technology.absent:
+        if kind not in KINDS or kind in technology.prices:
+            raise EnergyError(f"{where}: absent.{kind}: expected a kind without a price in this table")
     for composite, parts in COMPONENTS.items():
         both = [part for part in parts if part in technology.prices]
         if technology.covers(composite) and both:
@@ -128,17 +148,24 @@ def load_technology(path: Path) -> Technology:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise EnergyError(f"{where}: {place}: {first['msg']}, got {str(first['input'])[:80]!r}") from None
+    if technology.like is not None:
+        base = FOLDER / f"{technology.like}.yaml"
+        if not base.is_file() or base.samefile(path):
+            raise EnergyError(f"{where}: like: expected another table that ships, got {technology.like!r}")
+        prices = {**load_technology(base).prices, **technology.prices}
+        technology = technology.model_copy(update={"prices": prices})
     _check_prices(technology, where)
     return technology
 
 
 @cache
 def _shipped() -> dict[str, Technology]:
-    return {path.stem: load_technology(path) for path in sorted(FOLDER.glob("*.yaml"), key=lambda path: path.stem)}
+    paths = sorted(FOLDER.glob("*.yaml"), key=lambda path: (path.stem != DEFAULT, path.stem))
+    return {path.stem: load_technology(path) for path in paths}
 
 
 def technologies() -> dict[str, Technology]:
-    """The technology tables that ship, by name."""
+    """The technology tables that ship, by name, the default first."""
     return dict(_shipped())
 
 
@@ -183,6 +210,11 @@ class Joules:
         return self.dynamic + (self.static or 0.0)
 
 
+def _has(counts: Mapping[str, int], composite: str) -> bool:
+    """True where there is work of a composite kind (``law_update``: of any law)."""
+    return any(n for kind, n in counts.items() if kind.partition(":")[0] == composite)
+
+
 def joules(counts: Mapping[str, int], which: str | Path | Technology, seconds: float | None = None) -> Joules:
     """Price counted work: E = Σ counts × price + static power × time.
 
@@ -202,9 +234,11 @@ def joules(counts: Mapping[str, int], which: str | Path | Technology, seconds: f
         elif base in COMPONENTS:
             if not any(part in table.prices for part in COMPONENTS[base]):
                 unpriced[kind] = count
-        elif whole is None or (not table.covers(whole) and any(part in table.prices for part in COMPONENTS[whole])):
+        elif whole is None or not _has(counts, whole):
+            unpriced[kind] = count  # nothing that contains it was counted, as in learning
+        elif not table.covers(whole) and any(part in table.prices for part in COMPONENTS[whole]):
             unpriced[kind] = count
-    static, notes = None, []
+    static, notes = None, [f"{kind} has no price: {why}" for kind, why in table.absent.items() if kind in unpriced]
     if table.static_power is not None:
         if seconds is None:
             notes.append(

@@ -22,7 +22,7 @@ import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from apical.sw import report_graph, report_plots, report_two_point
+from apical.sw import report_graph, report_learning, report_plots, report_two_point
 from apical.sw.bundle import identity, write_file
 from apical.sw.counting import KINDS
 from apical.sw.data import Labels
@@ -47,7 +47,8 @@ class SystemReport:
         are pictures: at least 8 high and wide, with one class for each.
     :param labels: [samples] or [samples, ticks], integers, or `Labels`.
     :param x: input of the run, [samples, ticks, inputs]: for what context did in two-point cells.
-    :param results: stored results to draw, as `apical.sw.report_two_point.section` takes them.
+    :param results: stored results to draw, as `apical.sw.report_two_point.section` takes them, and ``life``: rows of
+        `apical.sw.life.compare`.
     :param provenance: more lines for the provenance table (seed, recipe, commands).
     """
 
@@ -172,6 +173,19 @@ def _context(system: SystemReport, plots: _Plots, group: str) -> list[dict[str, 
     shown = _shown(system)[2]
     found = report_two_point.section(system.network, system.x, system.golden.values, system.results, shown)
     return [plots.add(title, caption, figures, group if len(figures) > 1 else "") for title, caption, figures in found]
+
+
+def _life(system: SystemReport, plots: _Plots) -> dict[str, Any]:
+    """Learning over a device's life, from stored results."""
+    if "life" not in system.results:
+        return {}
+    rows = report_two_point.checked(system.results["life"], report_learning.KEYS, "life")
+    try:
+        found = [plots.add(title, caption, figures) for title, caption, figures in report_learning.section(rows)]
+        return {"plots": found, "rows": report_learning.table(rows), **rows[0]["device"]}
+    except (KeyError, TypeError) as error:
+        what = "life: expected rows as `apical life -o` writes them"
+        raise report_two_point.ResultsError(f"{what}: {type(error).__name__} {error}") from None
 
 
 def _energy(system: SystemReport, plots: _Plots) -> dict[str, Any]:
@@ -304,6 +318,7 @@ def _system(system: SystemReport, plots: _Plots, index: int) -> dict[str, Any]:
         "context": _context(system, plots, f"s{index}"),
         "area": _area(system, plots),
         "energy": _energy(system, plots),
+        "life": _life(system, plots),
         "samples": _samples(system, predicted),
         "counters": [(n, system.golden.counters.get(n), rtl.counters.get(n)) for n in names],
         "provenance": {

@@ -122,7 +122,7 @@ def _plane(r: np.ndarray, c: np.ndarray, value: np.ndarray, change: np.ndarray) 
     return figure
 
 
-def _checked(rows: Any, keys: Sequence[str], what: str) -> list[Mapping[str, Any]]:
+def checked(rows: Any, keys: Sequence[str], what: str) -> list[Mapping[str, Any]]:
     """Rows that all have the keys.
 
     :raises ResultsError: naming the first that hasn't.
@@ -149,7 +149,7 @@ def sweep(rows: Any) -> go.Figure:
     :param rows: a list of mappings with ``net``, ``seed``, ``penalty``, ``error`` and ``transmissions``.
     :raises ResultsError: rows without these.
     """
-    rows = _checked(rows, ("net", "seed", "penalty", "error", "transmissions"), "sweep")
+    rows = checked(rows, ("net", "seed", "penalty", "error", "transmissions"), "sweep")
     figure = go.Figure()
     style(figure, height=460)
     for k, ((net,), own) in enumerate(_groups(rows, "net").items()):
@@ -192,7 +192,7 @@ def sweeps_of(runs: Any) -> dict[str, list[dict[str, Any]]]:
     :raises ResultsError: runs without what they are told apart by, or without figures.
     """
     out: dict[str, list[dict[str, Any]]] = {}
-    runs = _checked(runs, (*study.KEYS, "validation", "test"), "runs")
+    runs = checked(runs, (*study.KEYS, "validation", "test"), "runs")
     for data, train in _groups(runs, "data", "train"):
         for name, curve in study.curves(runs, data, train).items():
             rows = [
@@ -224,7 +224,7 @@ def damage(rows: Any) -> go.Figure:
     :param rows: as `apical.sw.damage.curve` makes them. Lines are means over the seeds, bars reach from least to most.
     :raises ResultsError: rows without ``net``, ``what``, ``share``, ``seed`` and one figure that all have.
     """
-    rows = _checked(rows, ("net", "what", "share", "seed"), "damage")
+    rows = checked(rows, ("net", "what", "share", "seed"), "damage")
     key = next((k for k in ("error", "accuracy") if all(k in r for r in rows)), None)
     if key is None:
         raise ResultsError("damage: expected rows that all have error or all have accuracy")
@@ -275,8 +275,8 @@ def section(
         ``runs``, as `sweeps_of` does.
     :raises ResultsError: another kind, or rows that lack something.
     """
-    if unknown := sorted(set(results) - {"sweep", "damage", "runs"}):
-        raise ResultsError(f"results: expected sweep, runs and damage, got {unknown[0]!r}")
+    if unknown := sorted(set(results) - {"sweep", "damage", "runs", "life"}):
+        raise ResultsError(f"results: expected sweep, runs, damage and life, got {unknown[0]!r}")
     out = []
     part = slice(0 if x is None else min(SAMPLES_COUNTED, len(x)))
     for population in gated(network) if x is not None else []:

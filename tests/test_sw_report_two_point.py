@@ -125,7 +125,7 @@ def test_a_loss_of_accuracy_is_positive() -> None:
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ({"curves": []}, r"^results: expected sweep, runs and damage, got 'curves'$"),
+        ({"curves": []}, r"^results: expected sweep, runs, damage and life, got 'curves'$"),
         ({"sweep": []}, r"^sweep: expected a list of rows, got none$"),
         ({"sweep": [*SWEEP, {"net": "x"}]}, r"^sweep, row 8: expected net, seed, .*, got none of 'seed'$"),
         ({"runs": [{"net": "relu"}]}, r"^runs, row 0: expected data, .*, got none of 'data'$"),
