@@ -4,6 +4,8 @@
 `accuracy`: of golden's identical trajectory, gone on to the end of the training images. `write_saving`: the updates
 that learning without any gate would write (each candidate of each sample) over those that the gated chip wrote;
 `write_saving_over_ungated`: the same for a chip without gates that leaves out only the updates that round to 0.
+`joules_per_…`: at 45 nm, and (`_pcm`) with the weights in phase-change memory (docs/reference/energy.md, "Learning");
+of a learned sample its inference included.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apical.sw import cli_common as common
-from apical.sw import datasets, golden, on_chip_recipe
+from apical.sw import datasets, golden, learning_energy, on_chip_recipe
 from apical.sw.cli_common import CliError
 from apical.sw.network import IntArray, Network
 from apical.sw.on_chip import OnChip
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 CELLS, SEED = 100, 0
 RTL_SAMPLES, PERIOD = 20_000, 1000
+TECHNOLOGIES = {"": "horowitz-45nm", "_pcm": "pcm-weights"}
 LANES = (100, 5)  # synapse and neuron lanes at most, of the learning and of the plain design
 
 
@@ -73,6 +76,26 @@ def proven(
     return chip, learned, run.run(x[:few], labels[:few], learn=False).cycles // few
 
 
+def joules(gated: OnChip, plain: OnChip) -> dict[str, float | int | None]:
+    """Energy per sample of what two chips have done, on each of `TECHNOLOGIES`."""
+    out: dict[str, float | int | None] = {}
+    for suffix, table in TECHNOLOGIES.items():
+        ours, other = (
+            learning_energy.report(chip.start, chip.learning, chip.counters, table)["joules_per_sample"]
+            for chip in (gated, plain)
+        )
+        out |= {
+            f"joules_per_inference{suffix}": ours["inference"],
+            f"joules_per_learned_sample{suffix}": ours["total"],
+            f"joules_per_learned_sample_ungated{suffix}": other["total"],
+            f"joules_of_writes_per_sample{suffix}": ours["writes"],
+            f"joules_of_writes_per_sample_ungated{suffix}": other["writes"],
+            f"learning_joules_saving{suffix}": (other["total"] - other["inference"])
+            / (ours["total"] - ours["inference"]),
+        }
+    return out
+
+
 def figures() -> dict[str, float | int | None]:
     """Flat figures."""
     from apical.hw import utilization, verilog
@@ -113,6 +136,7 @@ def figures() -> dict[str, float | int | None]:
         "write_saving": total(plain, "candidates") / writes,
         "write_saving_over_ungated": total(plain, "weight writes") / writes,
         "saturations": total(chip, "saturations"),
+        **joules(chip, plain),
     }
     with common.progress("area"):
         design, _ = rtl.generate(network, gated, options)

@@ -152,7 +152,7 @@ def spent(run: Run, device: Device, which: str | Path | Technology = DEFAULT) ->
 
     :returns: plain data (JSON): `technology`, `title`; `joules` over the life by part and `total` (None as in
         `learning_energy.report`), `joules_per_sample` late in the run, `writes_per_sample` late in the run;
-        `writes_per_weight` over the life (`mean`, `most`); `endurance` and `endurance_source`, None where not known;
+        `writes_per_weight` over the life (`mean`, `most`), also `by_projection`; `endurance` and `endurance_source`, None where not known;
         `life_years` (`most_written`: each weight in its place, `levelled`: all worn alike; None: endurance unknown or
         never reached); `unpriced`, `notes`; `curve`: over `years` the joules of `inference`, `learning` and its
         `writes`, and `most_written`.
@@ -193,6 +193,7 @@ def spent(run: Run, device: Device, which: str | Path | Technology = DEFAULT) ->
         "joules_per_sample": {**each, "total": _total(each)},
         "writes_per_sample": counted / late,
         "writes_per_weight": {"mean": float(worn.mean()), "most": float(worn.max())},
+        "by_projection": _by_projection(run, learned[-1]),
         "endurance": None if endurance is None else endurance.value,
         "endurance_source": None if endurance is None else endurance.source,
         "life_years": life,
@@ -206,6 +207,13 @@ def spent(run: Run, device: Device, which: str | Path | Technology = DEFAULT) ->
             "most_written": [float(along(run, early, whole, n).max()) for n in learned],
         },
     }
+
+
+def _by_projection(run: Run, learned: float) -> dict[str, dict[str, float]]:
+    """Writes of a projection's weights after so many learned samples: mean and most."""
+    names = [p.name for p in OnChip(run.network, run.learning).projections]
+    worn = [along(run, a, b, learned) for a, b in zip(run.middle.writes, run.end.writes, strict=True)]
+    return {n: {"mean": float(w.mean()), "most": float(w.max())} for n, w in zip(names, worn, strict=True)}
 
 
 def _total(parts: Mapping[str, float | None]) -> float | None:

@@ -248,6 +248,8 @@ def test_energy_and_wear_of_a_life_worked_by_hand() -> None:
     device = Device(per_day=32.0, learned=0.5, years=day)  # 16 learned, 16 only answered
     found = life.spent(run, device, "horowitz-45nm")
     assert found["writes_per_weight"] == {"mean": pytest.approx((12 + 4 / 6 * 6) / 8), "most": pytest.approx(6)}
+    assert found["by_projection"]["a"] == {"mean": pytest.approx(15 / 4), "most": pytest.approx(6)}
+    assert found["by_projection"]["b"] == {"mean": 0.25, "most": 1}
     assert found["writes_per_sample"] == pytest.approx(4 / 6)
     # 8 writes to the middle, 12 to the end, 2 a sample more each 3: 16 after 16 samples; 8 bits of 0.3125 pJ.
     assert found["joules"]["writes"] == pytest.approx(16 * 2.5e-12)
