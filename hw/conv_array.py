@@ -31,7 +31,7 @@ from apical.hw.design import Lanes
 from apical.hw.events import EventLayout
 from apical.hw.kernel_gate import Switch, next_set
 from apical.hw.order import Order
-from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS, pack_words, read_words
+from apical.hw.synapse_array import BLOCK_RAM_ROWS, LOGIC_ROWS, WeightPort, pack_words, read_words
 from apical.sw.geometry import IntArray
 from apical.sw.network import Projection
 from apical.sw.ranges import Interval
@@ -113,6 +113,7 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
         self.interval = Interval(min(bounds.low, 0), max(bounds.high, 0))
         self.words, self.groups = order.words, lanes.synapse // lanes.neuron
         self.plan = Plan(projection, order)
+        self.port: WeightPort | None = None
         super().__init__(
             {
                 "events": In(stream.Signature(layout)),
@@ -133,6 +134,11 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
                 ),
             }
         )
+
+    def writable(self) -> WeightPort:
+        """Make the weights writable, before elaboration; not of a pool. The projection should be `free`."""
+        self.port = WeightPort(self.plan.depth, self.groups, self.lanes.neuron, self.projection.weight_bits)
+        return self.port
 
     @cached_property
     def latency(self) -> int:
@@ -324,7 +330,12 @@ class ConvArray(wiring.Component):  # type: ignore[misc]
         block_rows = BLOCK_RAM_ROWS if self.lut_ram else LOGIC_ROWS + 1
         out: list[list[Value]] = []
         for g in range(self.groups):
-            read = read_words(m, f"bank{g}", self.memory_words(g), n * bits, visit["weight"], block_rows)
+            words, at = self.memory_words(g), visit["weight"]
+            if self.port is None:
+                read = read_words(m, f"bank{g}", words, n * bits, at, block_rows)
+            else:
+                style = "block" if len(words) >= block_rows else "distributed"
+                read = self.port.bank(m, f"bank{g}", (g, 0), words, at, style)
             weight = Signal(n * bits, name=f"weight{g}", reset_less=True)
             m.d.sync += weight.eq(read)
             lanes: list[Value] = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]

@@ -7,8 +7,8 @@ from amaranth.hdl import Const, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.events import EventLayout, map_bits
-from apical.sw.geometry import IntArray
+from apical.hw.events import EventLayout
+from apical.sw.geometry import IntArray, map_bits
 
 
 def coordinates(layout: EventLayout, row: Value) -> tuple[Value, Value, Value]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from apical.hw.events import index_of
-from apical.sw.geometry import IntArray, Shape
+from apical.sw.geometry import IntArray, Shape, index_of
 from apical.sw.network import Input, Network
 
 

@@ -15,9 +15,9 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.arithmetic import shape_of
-from apical.hw.events import EventLayout, map_bits
+from apical.hw.events import EventLayout
 from apical.hw.neuron_array import NeuronArray
-from apical.sw.geometry import Shape
+from apical.sw.geometry import Shape, map_bits
 
 DEEP = 256  # rows of a map's queue above which it is a block RAM
 

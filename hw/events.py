@@ -9,33 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.hdl import Shape as Bits
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from apical.sw.geometry import IntArray, Shape
-
-
-def map_bits(shape: Shape, classes: int) -> tuple[int, int, int]:
-    """Bits of a map's channel, column and row in an event's index; the channel has those of the class at least."""
-    channels, height, width = shape
-    return (
-        max((channels - 1).bit_length(), (classes - 1).bit_length()),
-        (width - 1).bit_length(),
-        (height - 1).bit_length(),
-    )
-
-
-def index_of(size: int, shape: Shape | None, classes: int) -> IntArray:
-    """What stands for each neuron in a stream, [size]: its index, or of a map its coordinates {row, column, channel},
-    each in as many bits as it needs, so that a reader takes them apart without a division."""
-    if shape is None:
-        return np.arange(size)
-    channel_bits, column_bits, _ = map_bits(shape, classes)
-    channel, row, column = np.unravel_index(np.arange(size), shape)
-    return np.asarray((row << (column_bits + channel_bits)) | (column << channel_bits) | channel, np.int64)
+from apical.sw.geometry import Shape, map_bits
+from apical.sw.widths import bits_of
 
 
 class EventLayout(data.StructLayout):  # type: ignore[misc]
@@ -63,11 +43,8 @@ class EventLayout(data.StructLayout):  # type: ignore[misc]
         )
         self.row_bits = max(1, (self.rows - 1).bit_length())
         self.binary = value_range == (0, 1)
-        self.value_shape: Bits = (
-            unsigned(max(1, high.bit_length()))
-            if low >= 0
-            else signed(max(high.bit_length(), (-low - 1).bit_length()) + 1)
-        )
+        bits = bits_of(low, high)
+        self.value_shape: Bits = signed(bits) if low < 0 else unsigned(bits)
         members: dict[str, Any] = {"keep": unsigned(lanes), "rows": data.ArrayLayout(unsigned(self.row_bits), lanes)}
         if not self.binary:
             members["values"] = data.ArrayLayout(self.value_shape, lanes)

@@ -11,9 +11,6 @@ population's word and lane (read only); 2P + n: threshold; 3P: number. `host_val
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -26,29 +23,11 @@ from apical.hw.learning_visit import ErrorStore, Target, Visitor, later
 from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray
 from apical.sw import on_chip
-from apical.sw.law import Format
-from apical.sw.network import Network, Projection
+from apical.sw.network import Network
 from apical.sw.on_chip import Learning
 from apical.sw.ranges import Interval
 
 HOST_CYCLES = 4
-
-
-def sized(network: Network) -> Network:
-    """The network whose widths hold for any weights of the declared bits: a target has the least, another the largest.
-
-    :raises HardwareError: a population of one cell.
-    """
-
-    def extreme(p: Projection) -> Projection:
-        if p.weights.shape[0] < 2:
-            raise HardwareError(f"population {p.target!r}: a learning population needs at least 2 cells, got 1")
-        low, high = Format(p.weight_bits).bounds
-        weights = np.zeros_like(p.weights)
-        weights[0], weights[1] = low, high
-        return replace(p, weights=weights)
-
-    return replace(network, projections=tuple(extreme(p) for p in network.projections))
 
 
 def check_learning(network: Network, learning: Learning, options: HardwareOptions) -> None:
@@ -57,7 +36,6 @@ def check_learning(network: Network, learning: Learning, options: HardwareOption
     :raises HardwareError, NetworkError: what can't learn on the chip.
     """
     on_chip.chain(network, learning)
-    sized(network)
     check_options(network, options)
     if any(event_lanes(network, options, node) != 1 for node in network.nodes):
         raise HardwareError("learning: expected one event a cycle in every stream")
@@ -81,7 +59,7 @@ class Learner(Accelerator):
     def __init__(self, network: Network, learning: Learning, options: HardwareOptions) -> None:
         self.projections, self.populations = on_chip.chain(network, learning)
         self.learning, self.options = learning, options
-        self.inner = Accelerator(sized(network), options)
+        self.inner = Accelerator(network.freed(), options)
         self.network, self.layouts, self.units = self.inner.network, self.inner.layouts, self.inner.units
         self.errors = [
             ErrorStore(Order(p.size, None, options.lanes[p.name]), learning.error_bits) for p in self.populations
@@ -116,7 +94,7 @@ class Learner(Accelerator):
         projection = self.projections[n]
         (array,) = self.units[projection.target].arrays
         assert isinstance(array, SynapseArray)
-        port, plastic = array.learns(projection.weights), self.learning.plastic
+        port, plastic = array.writable(), self.learning.plastic
         source, ends = None, (plastic.get(projection.source), plastic.get(projection.target))
         if n:
             before = self.populations[n - 1]

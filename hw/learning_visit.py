@@ -181,7 +181,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         address = later(m, self._address(m, ks, rows), 1)  # with `write`
         weight_at = stage + 3  # read in stage + 1, there a cycle later, registered
         word = Signal(len(self.host_word), reset_less=True)
-        m.d.sync += word.eq(Cat(self.port.words))
+        m.d.sync += word.eq(Cat(self.port.words[0]))
         bits = self.array.projection.weight_bits
         weights = [
             Wire(word[j * bits : (j + 1) * bits].as_signed(), Interval(*Format(bits).bounds), weight_at)
@@ -201,7 +201,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
             self.port.write_address.eq(Mux(self.host, self.host_address, later(m, address, landed - stage - 1))),
             self.host_word.eq(word),
             *(w.eq(Cat(shown[g * n : (g + 1) * n])) for g, w in enumerate(self.port.write_words)),
-            *(w.eq(chosen[g * n : (g + 1) * n]) for g, w in enumerate(self.port.write_enable)),
+            *(w.eq(chosen[g * n : (g + 1) * n]) for g, w in enumerate(self.port.write_enable[0])),
         ]
         last = landed
         if self.source is not None:

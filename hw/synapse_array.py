@@ -64,18 +64,48 @@ def read_words(m: Module, name: str, words: list[int], width: int, address: Sign
 class WeightPort:
     """A second way to a projection's weights, for learning and for the host: signals that others drive.
 
-    While `taken` the banks are read at `address` instead of where events are; their words are in `words` a cycle later,
-    by group. Writes go lane by lane. What the weights begin with: `start`, [targets, sources].
+    There are `groups` x `banks` banks: one for each residue class of a dense projection's sources. While `taken` they
+    are read at `address` instead of where events are; their words are in `words` a cycle later, by bank and group.
+    Writes go lane by lane, to all copies of a bank.
     """
 
-    def __init__(self, array: SynapseArray, start: IntArray) -> None:
-        lanes, bits, groups = array.lanes.neuron, array.projection.weight_bits, range(array.groups)
-        self.start, self.taken = start, Signal()
-        self.address = Signal(range(max(array.depth, 2)))
-        self.words = [Signal(lanes * bits, name=f"word{g}") for g in groups]
+    def __init__(self, depth: int, groups: int, lanes: int, bits: int, banks: int = 1) -> None:
+        self.banks, self.depth = banks, depth
+        self.taken, self.address = Signal(), Signal(range(max(depth, 2)))
+        self.words = [[Signal(lanes * bits, name=f"word{b}_{g}") for g in range(groups)] for b in range(banks)]
         self.write_address = Signal.like(self.address)
-        self.write_enable = [Signal(lanes, name=f"write_enable{g}") for g in groups]
-        self.write_words = [Signal(lanes * bits, name=f"write_word{g}") for g in groups]
+        self.write_enable = [[Signal(lanes, name=f"enable{b}_{g}") for g in range(groups)] for b in range(banks)]
+        self.write_words = [Signal(lanes * bits, name=f"write_word{g}") for g in range(groups)]
+
+    def bank(
+        self,
+        m: Module,
+        name: str,
+        at: tuple[int, int],
+        words: list[int],
+        address: Value,
+        style: str,
+        first: bool = True,
+    ) -> Value:
+        """A weight bank with the second way to it: the word at `address` (an event's), one cycle later.
+
+        :param at: which one: group and bank.
+        :param first: of the copies of the bank, the one that the port reads.
+        """
+        group, bank = at
+        width, lanes = len(self.write_words[group]), len(self.write_enable[bank][group])
+        store = memory.Memory(shape=unsigned(width), depth=max(len(words), 2), init=words, attrs={"ram_style": style})
+        m.submodules[name] = store
+        read, write = store.read_port(), store.write_port(granularity=width // lanes)
+        m.d.comb += [
+            read.addr.eq(Mux(self.taken, self.address, address)),
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_words[group]),
+            write.en.eq(self.write_enable[bank][group]),
+        ]
+        if first:
+            m.d.comb += self.words[bank][group].eq(read.data)
+        return read.data
 
 
 class SynapseArray(wiring.Component):  # type: ignore[misc]
@@ -119,14 +149,11 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
             }
         )
 
-    def learns(self, start: IntArray) -> WeightPort:
-        """Make the weights writable, before elaboration; the projection's own say how wide the sums are.
-
-        :param start: the weights to begin with.
-        """
-        if self.layout.lanes != 1:
-            raise ValueError(f"learning weights: expected one event lane, got {self.layout.lanes}")
-        self.port = WeightPort(self, start)
+    def writable(self) -> WeightPort:
+        """Make the weights writable, before elaboration. The projection should be `free`."""
+        self.port = WeightPort(
+            self.depth, self.groups, self.lanes.neuron, self.projection.weight_bits, self.layout.classes
+        )
         return self.port
 
     @cached_property
@@ -142,7 +169,7 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
 
     def memory_words(self, group: int, lane: int) -> list[int]:
         """Contents of one bank: word k of row r at address k·rows + r."""
-        w = self.projection.weights if self.port is None else self.port.start
+        w = self.projection.weights
         rows, classes = self.layout.rows, self.layout.classes
         full = np.zeros((self.words * self.lanes.synapse, rows * classes), np.int64)
         target, source = (
@@ -240,7 +267,9 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
             if self.port is None:
                 read = read_words(m, f"bank{g}_{i}", words, n * bits, a, self.block_rows)
             else:
-                read = self._writable(m, g, words, a, self.port)
+                style = "block" if len(words) >= self.block_rows else "distributed"
+                classes = self.layout.classes
+                read = self.port.bank(m, f"bank{g}_{i}", (g, i % classes), words, a, style, i < classes)
             weight = Signal(n * bits, name=f"weight{g}_{i}", reset_less=True)
             m.d.sync += weight.eq(Mux(kept[i], read, 0) if self.layout.binary else read)
             lanes = [weight[j * bits : (j + 1) * bits].as_signed() for j in range(n)]
@@ -259,26 +288,10 @@ class SynapseArray(wiring.Component):  # type: ignore[misc]
         stages = self._flag_chain(m, valid, flags, after)
         return self._accumulate(m, g, [t[0] for t in terms], stages)
 
-    def _writable(self, m: Module, g: int, words: list[int], address: Value, port: WeightPort) -> Value:
-        """A weight bank with the second way to it."""
-        bits = self.projection.weight_bits
-        attrs = {"ram_style": "block" if len(words) >= self.block_rows else "distributed"}
-        bank = memory.Memory(shape=unsigned(len(port.words[g])), depth=max(len(words), 2), init=words, attrs=attrs)
-        m.submodules[f"bank{g}"] = bank
-        read, write = bank.read_port(), bank.write_port(granularity=bits)
-        m.d.comb += [
-            read.addr.eq(Mux(port.taken, port.address, address)),
-            port.words[g].eq(read.data),
-            write.addr.eq(port.write_address),
-            write.data.eq(port.write_words[g]),
-            write.en.eq(port.write_enable[g]),
-        ]
-        return read.data
-
     @cached_property
     def _product_interval(self) -> Interval:
-        w, (low, high) = self.projection.weights, self.layout.value_range
-        corners = [int(x) * y for x in (w.min(), w.max(), 0) for y in (low, high)]
+        w, (low, high) = self.projection.weight_interval, self.layout.value_range
+        corners = [x * y for x in (w.low, w.high, 0) for y in (low, high)]
         return Interval(min(corners), max(corners))
 
     @staticmethod

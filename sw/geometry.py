@@ -40,6 +40,26 @@ def check_shape(shape: Shape, size: int | None, where: str) -> Shape:
     return (int(shape[0]), int(shape[1]), int(shape[2]))
 
 
+def map_bits(shape: Shape, classes: int) -> tuple[int, int, int]:
+    """Bits of a map's channel, column and row in an event's index; the channel has those of the class at least."""
+    channels, height, width = shape
+    return (
+        max((channels - 1).bit_length(), (classes - 1).bit_length()),
+        (width - 1).bit_length(),
+        (height - 1).bit_length(),
+    )
+
+
+def index_of(size: int, shape: Shape | None, classes: int) -> IntArray:
+    """What stands for each neuron in a stream, [size]: its index, or of a map its coordinates {row, column, channel},
+    each in as many bits as it needs, so that a reader takes them apart without a division."""
+    if shape is None:
+        return np.arange(size)
+    channel_bits, column_bits, _ = map_bits(shape, classes)
+    channel, row, column = np.unravel_index(np.arange(size), shape)
+    return np.asarray((row << (column_bits + channel_bits)) | (column << channel_bits) | channel, np.int64)
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis, rows or columns: source and kernel lengths, stride, padding (each side), dilation."""

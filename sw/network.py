@@ -262,6 +262,11 @@ class Network:
         """The same network with another operating point in effect."""
         return replace(self, point=point)
 
+    def freed(self) -> Network:
+        """The same network with bounds that hold for any weights of the declared bits: what hardware needs whose
+        weights are learned or loaded."""
+        return replace(self, projections=tuple(replace(q, free=True) for q in self.projections))
+
     def gate_of(self, population: str) -> Gate | None:
         """The gate that switches a population's channels, if there is one."""
         return next((g for g in self.gates if g.target == population), None)

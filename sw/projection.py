@@ -56,6 +56,7 @@ class Projection:
     :param delay: ticks; 0 for feed-forward, at least 1 for recurrence and feedback.
     :param pattern: ``dense``: all to all. ``conv``: shared kernels. ``pool``: sums over windows, channel by channel.
     :param geometry: of ``conv`` and ``pool``; both ends then have a shape.
+    :param free: bounds hold for any weights of the declared bits, as hardware needs whose weights change at run time.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Projection:
     delay: int = 0
     pattern: Literal["dense", "conv", "pool"] = "dense"
     geometry: Geometry | None = None
+    free: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name, "projection")
@@ -157,13 +159,21 @@ class Projection:
             return events * self.sizes[0]
         return counters[f"projection {self.name}: positions"] * self.geometry.group_channels
 
+    @property
+    def weight_interval(self) -> Interval:
+        """Bounds of a weight: of the actual ones, or, where they are `free`, of any."""
+        if self.free and self.pattern != "pool":
+            return Interval(*Format(self.weight_bits).bounds)
+        return Interval(int(self.kernel.min()), int(self.kernel.max()))
+
     def sum_interval(self, value_range: tuple[int, int]) -> Interval:
-        """Bounds of any target's sum in any tick, from the actual weights; holds for every partial sum too."""
-        low, high = value_range
+        """Bounds of any target's sum in any tick, by the weights (see `free`); holds for every partial sum too."""
+        low, high = min(value_range[0], 0), max(value_range[1], 0)
+        if self.free:
+            w = self.weight_interval
+            corners = [self.fan_in * x * y for x in (w.low, w.high) for y in (low, high)]
+            return Interval(min(*corners, 0), max(*corners, 0))
         rows = self.kernel.reshape(self.kernel.shape[0], -1)
         positive = np.maximum(rows, 0).sum(axis=1)
         negative = np.minimum(rows, 0).sum(axis=1)
-        return Interval(
-            int((negative * max(high, 0) + positive * min(low, 0)).min()),
-            int((positive * max(high, 0) + negative * min(low, 0)).max()),
-        )
+        return Interval(int((negative * high + positive * low).min()), int((positive * high + negative * low).max()))

@@ -10,6 +10,7 @@ import numpy as np
 
 from apical.sw.golden import split_input
 from apical.sw.network import IntArray, Network
+from apical.sw.widths import bits_of
 
 VERSION = 1
 FLAG, ESCAPE, FLIP = 0x7E, 0x7D, 0x20
@@ -46,11 +47,7 @@ class RecordFormat:
     @property
     def value_bytes(self) -> int:
         """Bytes of a value; 0 for spikes."""
-        low, high = self.value_range
-        if (low, high) == (0, 1):
-            return 0
-        bits = max(1, high.bit_length()) if low >= 0 else max(high.bit_length(), (-low - 1).bit_length()) + 1
-        return (bits + 7) // 8
+        return 0 if self.value_range == (0, 1) else (bits_of(*self.value_range) + 7) // 8
 
 
 def input_formats(network: Network) -> tuple[RecordFormat, ...]:

@@ -13,7 +13,6 @@ from amaranth.sim import Simulator
 from apical.hw.accelerator import HardwareError
 from apical.hw.design import HardwareOptions, Lanes
 from apical.hw.events import EventLayout
-from apical.hw.events import index_of as layout_index
 from apical.hw.kernel_gate import KernelGate
 from apical.hw.lookahead import gate_ticks_queued, ticks_ahead, ticks_queued
 from apical.hw.verilog import generate
@@ -22,6 +21,7 @@ from apical.sim.scoreboard import first_divergence
 from apical.sim.verilated import Stalls, run_design, simulate
 from apical.sw import golden
 from apical.sw.geometry import Geometry
+from apical.sw.geometry import index_of as layout_index
 from apical.sw.laws import Format, Law, Lif, Relu
 from apical.sw.network import Gate, Input, IntArray, Network, Population, Projection
 

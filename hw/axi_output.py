@@ -1,0 +1,172 @@
+"""AXI4-Stream out: event streams to words, and the register in front of the bus that outlives a soft reset."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from apical.hw.axi_stream import WordLayout, slot_layout
+from apical.hw.events import EventLayout
+from apical.sw.axi_words import SlotFormat
+
+
+class OutWord(data.StructLayout):  # type: ignore[misc]
+    """A word that is complete: `last` ends its tick, `final` its sample."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__({"data": bits, "last": 1, "final": 1})
+
+
+class Packer(wiring.Component):  # type: ignore[misc]
+    """Event streams (`events0` …, one per output) to `words`: one event per cycle, a tick begins in a new word.
+
+    An output that has closed a tick waits until all have; events of the same tick are taken from any of them, the
+    lowest first. `busy`: something is on its way through.
+    """
+
+    def __init__(self, slots: SlotFormat, layouts: list[EventLayout]) -> None:
+        self.slots, self.layouts = slots, layouts
+        super().__init__(
+            {
+                **{f"events{o}": In(stream.Signature(layout)) for o, layout in enumerate(layouts)},
+                "words": Out(stream.Signature(OutWord(slots.data_bits))),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        slot, slot_valid, takes = Signal(slot_layout(self.slots), reset_less=True), Signal(), Signal()
+        offers = [self._offer(m, o, layout) for o, layout in enumerate(self.layouts)]
+        closed = Signal(len(self.layouts))
+        chosen: Value = Const(0, 1)  # an output before this one
+        picked: list[Value] = []
+        for o, (valid, _, _, _, _) in enumerate(offers):
+            here = valid & ~closed[o]
+            picked.append(here & ~chosen)
+            chosen = chosen | here
+        ends = Signal()
+        event, final = Signal(), Signal()
+        body: Value = Const(0, 1)
+        for o, (_, has, piece, over, ended) in enumerate(offers):
+            others = (closed | (1 << o)).all()
+            with m.If(picked[o]):
+                m.d.comb += [event.eq(has), ends.eq(ended & others), final.eq(ended & others & over)]
+                with m.If(takes & ended):
+                    m.d.sync += closed.eq(Mux(others, 0, closed | (1 << o)))
+            body = body | Mux(picked[o] & has, piece, 0)
+        goes = Signal()
+        m.d.comb += [goes.eq(~slot_valid | self._words(m, slot, slot_valid)), takes.eq(chosen & goes)]
+        for o, pick in enumerate(picked):
+            m.d.comb += self._moves[o].eq(takes & pick)
+        with m.If(goes):
+            m.d.sync += [slot_valid.eq(takes & (event | ends)), slot.eq(body)]
+            m.d.sync += [slot.event.eq(event), slot.last.eq(ends), slot.final.eq(final)]
+        holding = Cat(valid for valid, *_ in offers).any()
+        m.d.comb += self.busy.eq(holding | slot_valid | self._filled)
+        return m
+
+    def _offer(self, m: Module, o: int, layout: EventLayout) -> tuple[Value, Value, Value, Value, Value]:
+        """A beat of one output, event by event: valid, has an event, the slot, ends a sample, this ends the tick."""
+        port, events = self.slots.ports[o], getattr(self, f"events{o}")
+        beat, left, valid = Signal(layout, name=f"beat{o}", reset_less=True), Signal(layout.lanes), Signal()
+        moves = Signal(name=f"moves{o}")
+        if o == 0:
+            self._moves: list[Signal] = []
+        self._moves.append(moves)
+        rest = (left & (left - 1))[: layout.lanes]
+        done = ~rest.any()
+        m.d.comb += events.ready.eq(~valid | (moves & done))
+        with m.If(events.ready):
+            m.d.sync += [valid.eq(events.valid), beat.eq(events.payload), left.eq(events.payload.keep)]
+        with m.Elif(moves):
+            m.d.sync += left.eq(rest)
+        class_bits = (port.classes - 1).bit_length()
+        piece: Value = Const(0, 1)
+        before: Value = Const(0, 1)
+        for e in range(layout.lanes):
+            index = Cat(Const(e % port.classes, class_bits), beat.rows[e])[: self.slots.index_bits]
+            parts = [_wide(index, self.slots.index_bits)]
+            value = Const(1, 1) if layout.binary else beat["values"][e]
+            parts.append(_wide(value, self.slots.field_bits) if self.slots.graded else Const(0, self.slots.field_bits))
+            parts.append(Const(o, self.slots.port_bits))
+            piece = piece | Mux(left[e] & ~before, Cat(parts), 0)
+            before = before | left[e]
+        return valid, left.any(), piece, beat.final, beat.last & done
+
+    def _words(self, m: Module, slot: data.View, valid: Value) -> Value:
+        """Slots into words; returns whether a slot that is there goes on."""
+        count, width = self.slots.slots, self.slots.slot_bits
+        parts = Signal(data.ArrayLayout(width, count), reset_less=True)
+        at = Signal(range(max(count, 2)))
+        self._filled = at != 0
+        out, complete = self.words, slot.last | (at == count - 1)
+        goes = valid & (~complete | out.ready)
+        word = [Mux(at == n, slot.as_value(), Mux(at > n, parts[n], 0)) for n in range(count)]
+        m.d.comb += [
+            out.valid.eq(valid & complete),
+            out.payload.data.eq(Cat(word)),
+            out.payload.last.eq(slot.last),
+            out.payload.final.eq(slot.final),
+        ]
+        with m.If(goes):
+            m.d.sync += at.eq(Mux(complete, 0, at + 1))
+            for n in range(count):
+                with m.If(at == n):
+                    m.d.sync += parts[n].eq(slot)
+        return goes
+
+
+def _wide(value: Value, width: int) -> Value:
+    """Extended by its sign where it has one."""
+    value = Value.cast(value)
+    if len(value) >= width:
+        return value[:width]
+    fill = value[-1].replicate(width - len(value)) if value.shape().signed else Const(0, width - len(value))
+    return Cat(value, fill)
+
+
+class OutputGate(wiring.Component):  # type: ignore[misc]
+    """The word on the bus. It stays until taken, soft reset or not; a packet that a soft reset cuts gets an end.
+
+    `resetting`: the soft reset is on; `ticks`: packets end with ticks; `taken`: a sample's last word was taken.
+    """
+
+    def __init__(self, slots: SlotFormat) -> None:
+        self.slots = slots
+        super().__init__(
+            {
+                "words": In(stream.Signature(OutWord(slots.data_bits))),
+                "bus": Out(stream.Signature(WordLayout(slots.data_bits))),
+                "resetting": In(1),
+                "ticks": In(1),
+                "taken": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        valid, word, final = Signal(), Signal(WordLayout(self.slots.data_bits)), Signal()
+        inside, cut, free = Signal(), Signal(), Signal()
+        given, ends = self.words.payload, Signal()
+        m.d.comb += [
+            self.bus.valid.eq(valid),
+            self.bus.payload.eq(word),
+            self.bus.payload.keep.eq(-1),
+            free.eq(~valid | self.bus.ready),
+            self.words.ready.eq(free & ~cut & ~self.resetting),
+            ends.eq(given.final | (self.ticks & given.last)),
+            self.taken.eq(valid & self.bus.ready & final & ~self.resetting),
+        ]
+        with m.If(self.resetting):
+            m.d.sync += [final.eq(0), cut.eq(inside)]
+        with m.If(free):
+            m.d.sync += valid.eq(0)
+            with m.If(cut & ~self.resetting):
+                m.d.sync += [valid.eq(1), cut.eq(0), inside.eq(0)]
+                m.d.sync += [word.data.eq(self.slots.final), word.last.eq(1), word.user.eq(0), final.eq(0)]
+            with m.Elif(self.words.valid & self.words.ready):
+                m.d.sync += [valid.eq(1), inside.eq(~ends), final.eq(given.final)]
+                m.d.sync += [word.data.eq(given.data), word.last.eq(ends), word.user.eq(given.last)]
+        return m
