@@ -23,14 +23,16 @@ def add(app: typer.Typer) -> None:
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line per technology and rule."""
+    from apical.sw.report_learning import by_technology, span
+
     heads = ("technology", "rule", "accuracy", "inference, J", "learning, J", "its writes, J", "writes, mean", "most")
-    lines = [[*heads, "life, years", "levelled"]]
-    for r in rows:
+    lines = [[*heads, "life", "levelled"]]
+    for r in by_technology(rows):
         joules, life = r["joules"], r["life_years"]
         learning = None if joules["total"] is None else joules["total"] - joules["inference"]
         money = ["no price" if j is None else f"{j:.3g}" for j in (joules["inference"], learning, joules["writes"])]
         worn = [f"{r['writes_per_weight'][k]:,.0f}" for k in ("mean", "most")]
-        years = ["-" if y is None else f"{y:,.3g}" for y in (life["most_written"], life["levelled"])]
+        years = [span(life[k]) for k in ("most_written", "levelled")]
         lines.append([r["technology"], r["rule"], f"{r['accuracy']:.2%}", *money, *worn, *years])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     out = [

@@ -6,11 +6,8 @@ One formula for golden and RTL, since their counters are equal; docs/reference/e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from apical.sw import on_chip
 from apical.sw.counting import add_counts, bits_of, move, multiply, no_counts, parts_of, text_of
@@ -32,22 +29,10 @@ Counts = dict[str, int]
 NOISE = Interval(0, (1 << NOISE_BITS) - 1)
 
 
-def widest(network: Network) -> Network:
-    """The network with weights that its declared bits allow at most: a learning chip's accumulators hold their sums."""
-
-    def extreme(p: Projection) -> Projection:
-        low, high = Format(p.weight_bits).bounds
-        weights = np.full_like(p.weights, low)
-        weights[1:] = high
-        return replace(p, weights=weights)
-
-    return replace(network, projections=tuple(extreme(p) for p in network.projections))
-
-
 def inference_counts(network: Network, counters: Mapping[str, int]) -> Counts:
     """Counted work of the forward passes of a learning chip."""
     forward = {k: n for k, n in counters.items() if not k.endswith(": weight writes")}
-    total, sized = no_counts(), widest(network)
+    total, sized = no_counts(), network.freed()
     try:
         for population in sized.populations:
             for part in parts_of(sized, population, forward).values():
@@ -188,7 +173,7 @@ def _hidden(
 
 def _slopes(counts: Counts, times: int, network: Network, population: Population) -> list[Interval | int]:
     """Count evaluations of a law's slopes; what they can be, by driven compartment. A relu cell that sent has 1."""
-    law, currents = population.law, widest(network).currents(population)
+    law, currents = population.law, network.freed().currents(population)
     slopes: Any = getattr(law, "slopes", None)
     if slopes is None:
         return [1] * len(currents)

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from apical.sw.report_plots import COLOURS, plain, scale_of, style
 
 KEYS = ("rule", "accuracy", "technology", "device", "joules", "writes_per_weight", "endurance", "life_years", "curve")
+COLUMNS = 3  # of panels
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -19,41 +20,63 @@ def _first(rows: Rows, key: str) -> list[str]:
     return list(dict.fromkeys(str(row[key]) for row in rows))
 
 
-def energy(rows: Rows) -> go.Figure:
-    """Joules from the first day on, one panel per technology: solid with learning, dotted the inference in it."""
+def by_technology(rows: Rows) -> list[Mapping[str, Any]]:
+    """The rows of each technology together, in the order of first appearance."""
     names = _first(rows, "technology")
-    figure = make_subplots(rows=1, cols=len(names), subplot_titles=[plain(n) for n in names], shared_yaxes=True)
-    style(figure, height=440)
-    figure.update_layout(margin={"t": 96}, legend={"y": 1.14})
-    peak = max(max(row["curve"]["inference"] or [0.0]) for row in rows)
-    unit, unit_name = scale_of(peak or 1.0)
-    for col, name in enumerate(names, 1):
+    return sorted(rows, key=lambda row: names.index(row["technology"]))
+
+
+def span(years: float | None) -> str:
+    """A time with a fitting unit: ``14.1 hours``, ``44.5 days``, ``383 years``; a dash for None."""
+    if years is None:
+        return "–"
+    days = years * 365.25
+    value, unit = (years, "years") if years >= 1 else (days, "days") if days >= 1 else (days * 24, "hours")
+    return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}"
+
+
+def energy(rows: Rows) -> go.Figure:
+    """Joules since the first day, one panel and scale per technology: solid with learning, dotted the inference."""
+    names = _first(rows, "technology")
+    tops = {name: max(_peak(r) for r in rows if r["technology"] == name) for name in names}
+    scales = {name: scale_of(top or 1.0) for name, top in tops.items()}
+    columns = min(len(names), COLUMNS)
+    titles = [plain(f"{name}, {scales[name][1]}") for name in names]
+    depth = -(-len(names) // columns)
+    figure = make_subplots(rows=depth, cols=columns, subplot_titles=titles, vertical_spacing=0.24 / depth)
+    style(figure, height=110 + 290 * depth)
+    figure.update_layout(margin={"t": 96}, legend={"y": 1 + 0.16 / depth})
+    for place, name in enumerate(names):
+        at = {"row": place // columns + 1, "col": place % columns + 1}
         for k, row in enumerate(r for r in rows if r["technology"] == name):
-            colour, curve = COLOURS[k % len(COLOURS)], row["curve"]
-            lines = {"inference": curve["inference"]}
-            if curve["inference"] is not None and curve["learning"] is not None:
-                whole = [a + b for a, b in zip(curve["inference"], curve["learning"], strict=True)]
-                lines = {"inference and learning": whole, **lines}
-            for what, values in lines.items():
-                if values is None:
-                    continue
+            line, rule = {"color": COLOURS[k % len(COLOURS)], "width": 2.2}, plain(str(row["rule"]))
+            for what, values in _lines(row).items():
                 figure.add_scatter(
-                    x=curve["years"],
-                    y=[v / unit for v in values],
-                    name=plain(str(row["rule"])),
-                    legendgroup=str(row["rule"]),
-                    showlegend=col == 1 and what == next(iter(lines)),
+                    x=row["curve"]["years"],
+                    y=[v / scales[name][0] for v in values],
+                    name=rule,
+                    legendgroup=rule,
+                    showlegend=place == 0 and what == next(iter(_lines(row))),
                     mode="lines",
-                    line={"color": colour, "width": 1.2 if what == "inference" else 2.2}
-                    | ({"dash": "dot"} if what == "inference" else {}),
-                    hovertemplate=f"{plain(str(row['rule']))}, {what}: %{{y:.3g}} {unit_name} in %{{x:.3g}} years",
-                    row=1,
-                    col=col,
+                    line=line if what != "inference" else line | {"width": 1.2, "dash": "dot"},
+                    hovertemplate=f"{rule}, {what}: %{{y:.3g}} {scales[name][1]} in %{{x:.3g}} years",
+                    **at,
                 )
-    figure.update_xaxes(title="years (log)", type="log")
-    figure.update_yaxes(type="log")
-    figure.update_yaxes(title=f"{unit_name} since the first day (log)", row=1, col=1)
+        figure.update_xaxes(title="years" if place + columns >= len(names) else "", **at)
     return figure
+
+
+def _lines(row: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What of a row can be drawn over the years."""
+    inference, learning = row["curve"]["inference"], row["curve"]["learning"]
+    if inference is None:
+        return {}
+    whole = None if learning is None else [a + b for a, b in zip(inference, learning, strict=True)]
+    return ({} if whole is None else {"inference and learning": whole}) | {"inference": inference}
+
+
+def _peak(row: Mapping[str, Any]) -> float:
+    return max((max(values) for values in _lines(row).values()), default=0.0)
 
 
 def wear(rows: Rows) -> go.Figure:
@@ -107,7 +130,7 @@ def section(rows: Rows) -> list[tuple[str, str, list[go.Figure]]]:
 
 
 def table(rows: Rows) -> list[dict[str, Any]]:
-    """What the page's table shows, one row per technology and rule."""
+    """What the page's table shows, one row per technology and rule; times as text."""
     return [
         {
             "technology": row["technology"],
@@ -119,8 +142,8 @@ def table(rows: Rows) -> list[dict[str, Any]]:
             "most": row["writes_per_weight"]["most"],
             "mean": row["writes_per_weight"]["mean"],
             "endurance": row["endurance"],
-            "life": row["life_years"]["most_written"],
-            "levelled": row["life_years"]["levelled"],
+            "life": span(row["life_years"]["most_written"]),
+            "levelled": span(row["life_years"]["levelled"]),
         }
-        for row in rows
+        for row in by_technology(rows)
     ]

@@ -117,6 +117,14 @@ def test_figures_show_each_rule_and_what_a_memory_stands(rows: list[dict[str, An
 
 
 @pytest.mark.parametrize(
+    ("years", "text"),
+    [(None, "–"), (0.0016, "14 hours"), (0.1, "36.5 days"), (1.0, "1 years"), (5063.2, "5,063 years")],
+)
+def test_times_have_a_fitting_unit(years: float | None, text: str) -> None:
+    assert report_learning.span(years) == text
+
+
+@pytest.mark.parametrize(
     ("kept", "message"),
     [
         ({"rule": "x"}, r"^life, row 0: expected rule, accuracy, .*, got none of 'accuracy'$"),
