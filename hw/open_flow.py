@@ -181,7 +181,9 @@ def parse_report(text: str, clock: str | None = None) -> dict[str, Any]:
     }
 
 
-def _synthesis_script(top: str, family: _Family) -> str:
+def synthesis_script(top: str, flow: str) -> str:
+    """Yosys commands from `top.il` to `netlist.json`, for a top module."""
+    family = _FAMILIES[flow]
     # A wire named x[0] beside one named x makes abc9 mistake one for a bit of the other and stop (Yosys 0.70).
     script = f"read_rtlil top.il\nrename -hide */w:*\\[*\n{family.synthesis} -top {top} -json netlist.json\n"
     # nextpnr-ice40 counts logic cells only: the flip-flops are read from Yosys's census.
@@ -234,7 +236,12 @@ def place(
     }
     if bitstream:
         commands["bitstream"] = [*tools.find(family.packer), *family.pack]
-    inputs = {"top.il": rtlil, family.constraints[1]: pins, "synth.ys": _synthesis_script(top, family), **(extra or {})}
+    inputs = {
+        "top.il": rtlil,
+        family.constraints[1]: pins,
+        "synth.ys": synthesis_script(top, board.flow),
+        **(extra or {}),
+    }
     versions = [tools.version(name) for name in names]
     key_parts = [str(_VERSION), *versions, *options, str(bitstream), json.dumps(inputs, sort_keys=True)]
     folder = cache.directory() / board.flow / hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:24]

@@ -64,6 +64,39 @@ def lane_utilization(network: Network, options: HardwareOptions, trace: Trace) -
     return {q.name: q.operations(trace.counters) / (trace.cycles * lanes[q.name]) for q in network.projections}
 
 
+def compared(
+    network: Network,
+    options: HardwareOptions,
+    x: np.ndarray,
+    reference: Trace,
+    rtl: Trace,
+    labels: np.ndarray | Labels | None = None,
+    engine: str = "verilated",
+) -> CosimResult:
+    """The result of two runs on `x`: golden's and the hardware's."""
+    divergence = first_divergence(reference, rtl)
+    cycles = rtl.cycles or 0
+    used = lane_utilization(network, options, rtl)
+    shares = figures(network, rtl, labels)
+    return CosimResult(
+        equal=divergence is None,
+        samples=rtl.samples,
+        mismatches=mismatches(reference, rtl),
+        accuracy=shares["accuracy"],
+        accuracy_labelled=shares["accuracy_labelled"],
+        error=shares["error"],
+        cycles_per_sample=cycles / rtl.samples,
+        cycles_per_tick=cycles / (rtl.samples * np.asarray(x).shape[1]),
+        lane_utilization=max(used.values(), default=0.0),
+        utilization=used,
+        samples_per_second=rtl.samples / rtl.seconds if rtl.seconds else 0.0,
+        engine=engine,
+        divergence=None if divergence is None else str(divergence),
+        golden=reference,
+        rtl=rtl,
+    )
+
+
 def cosim(
     network: Network,
     x: np.ndarray,
@@ -95,24 +128,4 @@ def cosim(
         from apical.sim.bench import simulate
 
         rtl = simulate(network, options, x, states=states)
-    divergence = first_divergence(reference, rtl)
-    cycles = rtl.cycles or 0
-    used = lane_utilization(network, options, rtl)
-    shares = figures(network, rtl, labels)
-    return CosimResult(
-        equal=divergence is None,
-        samples=rtl.samples,
-        mismatches=mismatches(reference, rtl),
-        accuracy=shares["accuracy"],
-        accuracy_labelled=shares["accuracy_labelled"],
-        error=shares["error"],
-        cycles_per_sample=cycles / rtl.samples,
-        cycles_per_tick=cycles / (rtl.samples * np.asarray(x).shape[1]),
-        lane_utilization=max(used.values(), default=0.0),
-        utilization=used,
-        samples_per_second=rtl.samples / rtl.seconds if rtl.seconds else 0.0,
-        engine=engine,
-        divergence=None if divergence is None else str(divergence),
-        golden=reference,
-        rtl=rtl,
-    )
+    return compared(network, options, x, reference, rtl, labels, engine)

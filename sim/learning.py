@@ -98,7 +98,10 @@ class Learned:
 
 
 class LearningRun:
-    """A compiled learning design."""
+    """A compiled learning design.
+
+    :param mapped: what is run in its place: the same ports, other Verilog.
+    """
 
     def __init__(
         self,
@@ -107,9 +110,11 @@ class LearningRun:
         options: HardwareOptions | None = None,
         *,
         fast_build: bool = False,
+        mapped: Callable[[Design], Design] | None = None,
     ) -> None:
         self.network, self.learning = network, learning
         self.design, self.top = generate(network, learning, options or learning_options(network))
+        self.design = self.design if mapped is None else mapped(self.design)
         self.program = build(self.design, fast_build=fast_build, main=MAIN)
 
     def _places(self) -> list[tuple[int, int, int]]:

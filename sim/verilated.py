@@ -107,7 +107,8 @@ def build(design: Design, *, fast_build: bool = False, main: Path = MAIN) -> Pat
         (work / "model.h").write_text(header)
         shutil.copy(main, work / main.name)
         argv = [*tools.find("verilator"), "--cc", "--no-assert", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
-        argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj", "design.v"]
+        argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj"]
+        argv += ["-Werror-USERERROR", "design.v"]  # $error at elaboration: a cell's model refuses a parameter
         tools.run_tool(argv, work, work / "verilator.log", tools.verilator_environment())
         sources = [*(work / "obj").glob("*.cpp"), work / main.name]
         if fast_build:  # one translation unit: the headers are most of the compiler's work on a small model
@@ -170,7 +171,7 @@ class _Shard:
         endless: bool = False,
         gap: int = -1,
     ) -> None:
-        self.design, self.x, self.folder, self.done = design, x, folder, 0
+        self.design, self.x, self.folder, self.done, self.said = design, x, folder, 0, ""
         parts = split_input(design.network, x)
         for i, port in enumerate(design.manifest.inputs):
             beats = pack(in_stream(parts[port.node], port.index_of), port.event_lanes, port.classes, endless=endless)
@@ -188,7 +189,10 @@ class _Shard:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.done = int(line)
+            if line.strip().isdigit():
+                self.done = int(line)
+            else:
+                self.said += line
 
     def end(self) -> None:
         """Kill what still runs."""
@@ -208,7 +212,7 @@ class _Shard:
         path = self.folder / "result.txt"
         if self.process.returncode or not path.is_file():
             assert self.process.stderr is not None
-            said = self.process.stderr.read().strip()
+            said = " ".join((self.said + self.process.stderr.read()).split())
             raise SimulationError(f"the simulator ended with status {self.process.returncode}: {said or 'no message'}")
         figures, counters = {}, {}
         for line in path.read_text().splitlines():
