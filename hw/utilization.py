@@ -13,15 +13,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from apical.hw import tools
+from apical.hw.depth import logic_depth
 from apical.hw.design import Design
 from apical.hw.verilog import generate_rtlil
 from apical.sw import cache
 from apical.sw.bundle import write_directory
 
 FLAGS = "-family xcup -flatten -noiopad -noclkbuf"
-_VERSION = 1  # of the stored result
+_VERSION = 2  # of the stored result
 
 # LUT6 per cell: UG574 (v1.5) tables 2-4 to 2-6 and 2-12, and the port counts of UG974's cell descriptions.
 _LUT_RAM = {
@@ -59,6 +61,7 @@ class Utilization:
     :param cells: cells by type, as Yosys counts them.
     :param tool: the synthesizer's version.
     :param log: the whole log of the run, where it was kept.
+    :param depth: `apical.hw.depth.Depth.summary` of the netlist, where it was synthesized here.
     """
 
     lut: int
@@ -73,6 +76,7 @@ class Utilization:
     cells: Mapping[str, int]
     tool: str = ""
     log: str = ""
+    depth: Mapping[str, Any] | None = None
 
     @property
     def bram(self) -> float:
@@ -142,27 +146,34 @@ def script(top: str, file: str = "design.v") -> str:
     return f"{read} {file}\nsynth_xilinx {FLAGS} -top {top}\ntee -q -o stat.json stat -json -top {top}\n"
 
 
-def synthesize_xcup(design: Design | str, top: str | None = None) -> Utilization:
+def synthesize_xcup(design: Design | str, top: str | None = None, rtlil: str | None = None) -> Utilization:
     """Synthesize for UltraScale+ and count; kept by content hash in the cache with the raw log.
 
     :param design: a generated design, or Verilog text with `top` as its top module.
+    :param rtlil: the same as RTLIL, which is much quicker to read.
     :raises ToolMissing: no Yosys. :raises ToolFailed: Yosys refused the design.
     """
     verilog, name = (design.verilog, design.manifest.top) if isinstance(design, Design) else (design, top)
     if name is None or not re.fullmatch(r"[A-Za-z_]\w*", name):
         raise ValueError(f"top: expected the name of the top module, got {name!r}")
-    tool, file = tools.version("yosys"), "design.il" if isinstance(design, Design) else "design.v"
+    quick = rtlil is not None or isinstance(design, Design)
+    tool, file = tools.version("yosys"), "design.il" if quick else "design.v"
     key = hashlib.sha256("\0".join([str(_VERSION), tool, script(name, file), verilog]).encode()).hexdigest()[:24]
     folder = cache.directory() / "xcup" / key
     if not (folder / "utilization.json").is_file():
 
         def fill(work: Path) -> None:
-            text = generate_rtlil(design.network, design.options) if isinstance(design, Design) else verilog
+            text = rtlil or verilog
+            if rtlil is None and isinstance(design, Design):
+                text = generate_rtlil(design.network, design.options)
             (work / file).write_text(text, encoding="utf-8")
-            (work / "synth.ys").write_text(script(name, file), encoding="utf-8")
+            (work / "synth.ys").write_text(f"{script(name, file)}write_json netlist.json\n", encoding="utf-8")
             # -l: YoWASP's Yosys loses the end of what it writes to standard output
             tools.run_tool([*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"], work, work / "errors.log")
             result = parse_stat((work / "stat.json").read_text(encoding="utf-8"), tool)
+            found = logic_depth(json.loads((work / "netlist.json").read_text(encoding="utf-8")), name)
+            (work / "netlist.json").unlink()  # tens of megabytes
+            result = replace(result, depth=found.summary())
             (work / "utilization.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 
         write_directory(folder, fill)

@@ -55,6 +55,7 @@ def test_yosys_is_called_once_per_content_with_the_stated_flags(fakes: Path) -> 
         "read_verilog -sv design.v\n"
         "synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top top\n"
         "tee -q -o stat.json stat -json -top top\n"
+        "write_json netlist.json\n"
     )
     assert Path(first.log) == folder / "yosys.log"
     utilization.synthesize_xcup(SMALL + "\n", "top")
@@ -80,3 +81,5 @@ def test_a_real_synthesis_counts_the_adder(monkeypatch: pytest.MonkeyPatch, tmp_
     u = utilization.synthesize_xcup(adder, "top")
     assert u.ff == 8 and 8 <= u.lut <= 10 and u.carry >= 2 and u.dsp == 0
     assert "Executing SYNTH_XILINX pass" in Path(u.log).read_text()
+    assert u.depth is not None and u.depth["levels"] == 2  # a LUT, then the carry chain
+    assert not (Path(u.log).parent / "netlist.json").exists()
