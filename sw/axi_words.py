@@ -250,8 +250,6 @@ class SlotFormat:
         number = body >> (self.index_bits + self.field_bits)
         if (number[events] >= len(self.ports)).any():
             raise StreamError(f"an event of port {int(number[events].max())}; expected {len(self.ports)} ports")
-        if self.graded:
-            field = np.where(field >> (self.field_bits - 1) == 1, field - (1 << self.field_bits), field)
         out = {}
         for n, port in enumerate(self.ports):
             own = events & (number == n)
@@ -261,7 +259,10 @@ class SlotFormat:
             if (at >= len(back)).any() or (back[at] < 0).any():
                 raise StreamError(f"port {port.name!r}: an index that it hasn't among {at.min()} to {at.max()}")
             out[port.name] = np.zeros((total, port.size), np.int64)
-            np.add.at(out[port.name], (tick_of[own], back[at]), field[own] if self.graded else 1)
+            value = field[own] if self.graded else np.ones(len(at), np.int64)
+            if port.signed:
+                value = np.where(value >> (self.field_bits - 1) == 1, value - (1 << self.field_bits), value)
+            np.add.at(out[port.name], (tick_of[own], back[at]), value)
         return out, np.flatnonzero(finals[lasts])
 
 
