@@ -45,21 +45,35 @@ class Family:
     :param script: Yosys's commands from `design.il` to cells, for a top module.
     :param cells: its models, in Yosys's folder of shared files.
     :param own: models that those lack, in this folder.
+    :param kinds: how the names of its multipliers, block RAM and LUT RAM begin.
     """
 
     script: Callable[[str], str]
     cells: str
     own: tuple[str, ...]
+    kinds: Mapping[str, str]
 
 
 FAMILIES: Mapping[str, Family] = {
     "xcup": Family(
-        lambda top: utilization.script(top, "design.il"), "xilinx/cells_sim.v", ("cells_ram.v", "cells_xcup.v")
+        lambda top: utilization.script(top, "design.il"),
+        "xilinx/cells_sim.v",
+        ("cells_ram.v", "cells_xcup.v"),
+        {"dsp": "DSP", "bram": "RAMB", "lut ram": "RAM"},
     ),
     "ecp5": Family(
-        lambda top: open_flow.synthesis_script(top, "ecp5"), "ecp5/cells_sim.v", ("cells_ram.v", "cells_ecp5.v")
+        lambda top: open_flow.synthesis_script(top, "ecp5"),
+        "ecp5/cells_sim.v",
+        ("cells_ram.v", "cells_ecp5.v"),
+        {"dsp": "MULT", "bram": "DP16KD", "lut ram": "TRELLIS_DPR"},
     ),
 }
+
+
+def count(family: str, cells: Mapping[str, int], kind: str) -> int:
+    """Cells of a kind (``dsp``, ``bram``, ``lut ram``)."""
+    begins = FAMILIES[family].kinds[kind]
+    return sum(n for cell, n in cells.items() if re.match(rf"{begins}(?!B)" if kind == "lut ram" else begins, cell))
 
 
 class GateLevelError(ValueError):

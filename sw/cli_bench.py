@@ -292,6 +292,13 @@ def on_chip_learning() -> Figures:
     return Figures("on-chip-learning", cli_bench_on_chip.figures())
 
 
+def gate_level() -> Figures:
+    """Netlists after synthesis for both families, a network of each law and feature, against golden."""
+    from apical.sw import cli_bench_gate_level
+
+    return Figures("gate-level", cli_bench_gate_level.figures())
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -304,4 +311,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "grid": grid,
     "competitive-plasticity": competitive_plasticity,
     "on-chip-learning": on_chip_learning,
+    "gate-level": gate_level,
 }
