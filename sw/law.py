@@ -96,6 +96,13 @@ class Law:
         """One tick of one neuron: new state and the value to send (zero is not sent)."""
         raise NotImplementedError
 
+    def slopes(self, ops: Ops[V], currents: Mapping[str, V], params: Mapping[str, V]) -> Mapping[str, V | int] | None:
+        """By compartment a power of two times the value's derivative, for a neuron that sends something.
+
+        Learning on the chip needs it (docs/reference/plasticity.md). None where the law has none.
+        """
+        return None
+
     def options(self) -> dict[str, Any]:
         """The law's fields, as a bundle stores them; `added` ones only where they differ from their default."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]

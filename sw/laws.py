@@ -123,6 +123,10 @@ class Relu(Law):
         total = ops.shift(ops.add(currents["basal"], params["bias"]), self.shift)
         return {}, ops.clip(total, *self.value_range())
 
+    def slopes(self, ops: Ops[V], currents: Mapping[str, V], params: Mapping[str, V]) -> Mapping[str, V | int] | None:
+        """1; also at the ceiling, so that a cell can come down from it."""
+        return {"basal": 1}
+
 
 # What a table holds, by the modulation's name: the factor of R as a function of the product RC, and where it begins.
 # Beyond a product of 4 the factor of tanh has ended and the others send their ceiling, since R and C are below 8.
@@ -190,13 +194,36 @@ class TwoPoint(Law):
         nearest = ops.shift(ops.add(ops.mul(r, c), step // 2), step.bit_length() - 1)
         return ops.mul(r, ops.table(nearest, entries, low * _STEPS))
 
-    def step(
-        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
-    ) -> tuple[dict[str, V], V]:
+    def _fields(self, ops: Ops[V], currents: Mapping[str, V], params: Mapping[str, V]) -> tuple[V, V]:
+        """R and C."""
         one = 1 << self.fraction_bits
         basal = ops.shift(ops.add(currents["basal"], params["bias_basal"]), self.shift)
         apical = ops.shift(ops.add(currents["apical"], params["bias_apical"]), self.shift)
-        r, c = ops.clip(basal, -one, 8 * one - 1), ops.clip(apical, -8 * one, 8 * one - 1)
+        return ops.clip(basal, -one, 8 * one - 1), ops.clip(apical, -8 * one, 8 * one - 1)
+
+    def slopes(self, ops: Ops[V], currents: Mapping[str, V], params: Mapping[str, V]) -> Mapping[str, V | int] | None:
+        r"""2^F times the derivative of MOD by R (0 where R is at its floor) and by C.
+
+        .. math::
+            2R + 2^{F+1} \pm C \text{ (minus where R < 0) and } 2^F + |R| \text{ (mcc)}, \quad 2^F + C \text{ and } R
+            \text{ (linear)}
+
+        At the other ends of R, C and y the same, so that a cell can come back from them.
+        """
+        one, (r, c) = 1 << self.fraction_bits, self._fields(ops, currents, params)
+        if self.modulation == "mcc":
+            signed = ops.select(ops.ge(r, 0), c, ops.sub(0, c))
+            basal, apical = ops.add(ops.add(ops.mul(r, 2), 2 * one), signed), ops.add(ops.absolute(r), one)
+        elif self.modulation == "linear":
+            basal, apical = ops.add(c, one), r
+        else:
+            return None
+        return {"basal": ops.select(ops.gt(r, -one), basal, 0), "apical": apical}
+
+    def step(
+        self, ops: Ops[V], state: Mapping[str, V], currents: Mapping[str, V], params: Mapping[str, V]
+    ) -> tuple[dict[str, V], V]:
+        r, c = self._fields(ops, currents, params)
         m = ops.shift(self._modulated(ops, r, c), 2 * self.fraction_bits - self.value_fraction_bits)
         return {}, ops.clip(m, *self.value_range())
 

@@ -5,9 +5,9 @@ The semantics, the counters and which laws can learn: docs/reference/plasticity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 from apical.sw.arithmetic import IntegerOps, Ops, V
 from apical.sw.golden import check_input
 from apical.sw.law import Format
-from apical.sw.laws import LeakyIntegrator, Relu
+from apical.sw.laws import LeakyIntegrator, Relu, TwoPoint
 from apical.sw.network import IntArray, Network, NetworkError, Population, Projection
+from apical.sw.ranges import Interval, IntervalOps
 
 Rounding = Literal["floor", "nearest", "stochastic"]
 NOISE_BITS = 24
@@ -25,6 +26,7 @@ NOISE_BITS = 24
 # that fill time, rows and lanes evenly. The last one parts projections.
 NOISE_SAMPLE, NOISE_ROW, NOISE_LANE, NOISE_PROJECTION = 10368889, 6949351, 5079733, 4294967
 THRESHOLD = Format(32)
+CURRENT_BITS = 48  # wider than any accumulator
 
 
 def half(shift: int) -> int:
@@ -47,9 +49,9 @@ def output_error(ops: Ops[V], value: V, wanted: V, target: int, shift: int) -> V
     return nearest(ops, ops.sub(ops.mul(wanted, target), value), shift)
 
 
-def hidden_error(ops: Ops[V], slope: V, back: V, shift: int) -> V:
+def hidden_error(ops: Ops[V], slope: V | int, back: V, shift: int) -> V:
     """round(slope · back / 2^shift), before `limited`; `back` is the sum of weight times error over the cell's row."""
-    return nearest(ops, ops.select(slope, back, 0), shift)
+    return nearest(ops, ops.mul(back, slope), shift)
 
 
 def exceeds(ops: Ops[V], product: V, threshold: V, gain: int) -> V:
@@ -83,12 +85,7 @@ def noise(ops: Ops[V], base: V, lane: V, shift: int) -> V:
     return ops.shift(ops.wrap(ops.add(base, lane), NOISE_BITS), NOISE_BITS - shift)
 
 
-def relu_slope(ops: Ops[V], value: V) -> V:
-    """1 where the cell sent something; its ceiling passes the error, so that a cell can come down from it."""
-    return ops.gt(value, 0)
-
-
-SLOPES: dict[str, Callable[[Ops[Any], Any], Any]] = {Relu.name: relu_slope}
+HIDDEN = (Relu.name, TwoPoint.name)  # laws with `slopes`, and nothing that lasts from tick to tick
 OUTPUTS = (LeakyIntegrator.name,)
 
 
@@ -144,39 +141,90 @@ class Learning:
             raise ValueError(f"on-chip learning: margin: expected at least 1, got {self.margin}")
 
 
-def chain(network: Network, learning: Learning) -> tuple[list[Projection], list[Population]]:
+@dataclass(frozen=True)
+class Chain:
+    """What learns, from the input to the output: populations in a row, each with a projection per compartment driven.
+
+    :param projections: population by population, each one's in the order of its law's compartments.
+    :param target, source: of each projection the place in `populations`; source -1: an input.
+    """
+
+    projections: tuple[Projection, ...]
+    populations: tuple[Population, ...]
+    target: tuple[int, ...]
+    source: tuple[int, ...]
+
+    def incoming(self, population: int) -> tuple[int, ...]:
+        """The projections onto a population, by their places."""
+        return tuple(n for n, t in enumerate(self.target) if t == population)
+
+
+def chain(network: Network, learning: Learning) -> Chain:
     """Projections and populations from the input to the output.
 
     :raises NetworkError: what can't learn on the chip, and why.
     """
     where = f"network {network.name!r}: on-chip learning"
-    if len(network.inputs) != 1 or len(network.projections) != len(network.populations):
-        raise NetworkError(f"{where}: expected one input and a chain of populations, one projection to each")
-    projections, populations, node = [], [], network.inputs[0].name
-    for _ in network.populations:
-        out = network.outgoing(node)
-        if len(out) != 1 or out[0].delay or out[0].pattern != "dense":
-            raise NetworkError(f"{where}: expected one dense projection of delay 0 from {node!r}, got {len(out)}")
-        projections.append(out[0])
-        node = out[0].target
-        populations.append(next(p for p in network.populations if p.name == node))
-    for n, population in enumerate(populations):
-        last, law = n == len(populations) - 1, population.law.name
-        known = OUTPUTS if last else tuple(SLOPES)
-        if law not in known:
+    inputs = {i.name for i in network.inputs}
+    driven: dict[str, dict[str, Projection]] = {p.name: {} for p in network.populations}
+    for p in network.projections:
+        if p.delay or p.pattern != "dense" or p.compartment in driven[p.target]:
             raise NetworkError(
-                f"{where}: population {population.name!r}: law {law} can't be a learning "
-                f"{'output' if last else 'hidden population'}; these can: {', '.join(known)}"
+                f"{where}: expected one dense projection of delay 0 to each compartment of {p.target!r}, got "
+                f"{p.name!r} ({p.pattern}, delay {p.delay})"
             )
-    if network.outputs != (populations[-1].name,):
-        raise NetworkError(f"{where}: expected {populations[-1].name!r} as the only output, got {network.outputs}")
+        driven[p.target][p.compartment] = p
+    row: list[Population] = []
+    while len(row) < len(network.populations):
+        before = {row[-1].name} if row else inputs
+        found = [p for p in network.populations if _basal(driven, p) in before and p not in row]
+        if len(found) != 1:
+            raise NetworkError(
+                f"{where}: expected one population whose basal input is {sorted(before)}, got {len(found)}"
+            )
+        row += found
+    projections, target = list[Projection](), list[int]()
+    for n, population in enumerate(row):
+        last, law = n == len(row) - 1, population.law
+        known = OUTPUTS if last else HIDDEN
+        if law.name not in known or (not last and slopes_of(population) is None):
+            raise NetworkError(
+                f"{where}: population {population.name!r}: law {law.name} can't be a learning "
+                f"{'output' if last else 'hidden population'}; these can: {', '.join(known)}"
+                + ("" if law.name not in known else " (two_point: mcc and linear)")
+            )
+        for c in law.compartments:
+            if c not in driven[population.name]:
+                continue
+            projections.append(driven[population.name][c])
+            target.append(n)
+            if c != law.compartments[0] and projections[-1].source not in inputs:
+                what = projections[-1]
+                raise NetworkError(f"{where}: {what.name!r}: expected context from an input, got {what.source!r}")
+    if network.outputs != (row[-1].name,):
+        raise NetworkError(f"{where}: expected {row[-1].name!r} as the only output, got {network.outputs}")
     if len(learning.sites) != len(projections):
         raise NetworkError(f"{where}: expected {len(projections)} sites, got {len(learning.sites)}")
-    hidden = {p.name: p.size for p in populations[:-1]}
+    hidden = {p.name: p.size for p in row[:-1]}
     for name, bits in learning.plastic.items():
         if bits.shape != (hidden.get(name),):
             raise NetworkError(f"{where}: plastic: expected one bit per cell of {hidden}, got {name!r} {bits.shape}")
-    return projections, populations
+    places = {p.name: n for n, p in enumerate(row)}
+    source = tuple(places.get(p.source, -1) for p in projections)
+    return Chain(tuple(projections), tuple(row), tuple(target), source)
+
+
+def _basal(driven: Mapping[str, Mapping[str, Projection]], population: Population) -> str | None:
+    found = driven[population.name].get(population.law.compartments[0])
+    return None if found is None else found.source
+
+
+def slopes_of(population: Population) -> Mapping[str, Interval | int] | None:
+    """By compartment what the law's slopes can be; None where it has none."""
+    ops = IntervalOps()
+    currents = {c: Interval(*Format(CURRENT_BITS).bounds) for c in population.law.compartments}
+    params = {k: Interval(int(a.min()), int(a.max())) for k, a in population.params.items()}
+    return population.law.slopes(ops, currents, params)
 
 
 class OnChip:
@@ -187,16 +235,18 @@ class OnChip:
 
     def __init__(self, network: Network, learning: Learning) -> None:
         self.start, self.learning, self.samples = network, learning, 0
-        self.projections, self.populations = chain(network, learning)
+        self.chain = chain(network, learning)
+        self.projections, self.populations = self.chain.projections, self.chain.populations
         self.ops = IntegerOps()
         self.weights = [torch.from_numpy(p.weights.T.copy()) for p in self.projections]  # rows of sources
         self.thresholds = [torch.zeros((), dtype=torch.int64) for _ in self.projections]
         everything = {p.name: np.ones(p.size, np.int64) for p in self.populations}
         self.plastic = [torch.from_numpy({**everything, **learning.plastic}[p.name] != 0) for p in self.populations]
         self.params = [{k: torch.from_numpy(p.spread(a).copy()) for k, a in p.params.items()} for p in self.populations]
-        self.lanes = [torch.arange(p.size) for p in self.populations]
-        self.phases = [torch.from_numpy(noise_lanes(p.size)) for p in self.populations]
-        self.errors = [torch.zeros(p.size, dtype=torch.int64) for p in self.populations]
+        self.phases = [torch.from_numpy(noise_lanes(len(p.weights))) for p in self.projections]
+        self.errors = [torch.zeros(len(p.weights), dtype=torch.int64) for p in self.projections]  # of its compartment
+        ends = np.cumsum([0, *(i.size for i in network.inputs)])
+        self.parts = {i.name: slice(a, b) for i, a, b in zip(network.inputs, ends, ends[1:], strict=False)}
         self.counters = dict.fromkeys(network.counter_names, 0)
         kinds = ("visits", "candidates", "frozen", "gated", "zero", "weight writes", "learning reads", "saturations")
         self.counters |= dict.fromkeys((f"learning: {k}" for k in ("samples", "backward passes", "skipped passes")), 0)
@@ -229,45 +279,51 @@ class OnChip:
         return out
 
     def _sample(self, events: Tensor, label: int) -> Tensor:
-        sent, rows, value = [], [], events
+        values = {name: events[part] for name, part in self.parts.items()}
+        sent, rows, slopes = list[Tensor](), list[Tensor](), list[Mapping[str, Tensor | int]]()
         for n, population in enumerate(self.populations):
-            active = value.nonzero()[:, 0]
-            sent.append(value[active])
-            rows.append(active)
-            current = sent[n] @ self.weights[n][active]
+            law = population.law
+            currents = {c: torch.zeros(population.size, dtype=torch.int64) for c in law.compartments}
+            for k in self.chain.incoming(n):
+                projection = self.projections[k]
+                rows.append(values[projection.source].nonzero()[:, 0])
+                sent.append(values[projection.source][rows[k]])
+                currents[projection.compartment] = sent[k] @ self.weights[k][rows[k]]
+                self._count(f"projection {projection.name}", events=len(rows[k]))
             state = {k: torch.from_numpy(population.spread(a).copy()) for k, a in population.initial.items()}
-            currents = {population.law.compartments[0]: current}
-            _, value = population.law.step(self.ops, state, currents, self.params[n])
-            self._count(f"projection {self.projections[n].name}", events=len(active))
+            _, value = law.step(self.ops, state, currents, self.params[n])
+            found: Mapping[str, Tensor | int] | None = law.slopes(self.ops, currents, self.params[n])
+            slopes.append(found or {})
+            values[population.name] = value
             self._count(f"population {population.name}", events=int((value != 0).sum()), updates=population.size)
         right, others = value[label], value.clone()
         others[label] = torch.iinfo(torch.int64).min
         skipped = self.learning.margin is not None and bool(right - others.max() >= self.learning.margin)
-        ops, learning, wanted = self.ops, self.learning, (self.lanes[-1] == label).long()
+        ops, learning, wanted = self.ops, self.learning, (torch.arange(len(value)) == label).long()
         cut = self._error(-1, output_error(ops, value, wanted, learning.target, learning.error_shift))
         self._count("learning", samples=1, **{"skipped passes" if skipped else "backward passes": 1})
         if not skipped:
             self._count(f"population {self.populations[-1].name}", **{"error saturations": cut})
-            self._backward(sent, rows)
+            self._backward(sent, rows, slopes)
         self.samples = (self.samples + 1) % (1 << NOISE_BITS)
         return value
 
-    def _backward(self, sent: list[Tensor], rows: list[Tensor]) -> None:
+    def _backward(self, sent: list[Tensor], rows: list[Tensor], slopes: list[Mapping[str, Tensor | int]]) -> None:
         ops, learning = self.ops, self.learning
         for n in reversed(range(len(self.projections))):
-            pre, visited, site = sent[n], rows[n], learning.sites[n]
-            if n == 1:  # a frozen cell of the first population needs no error and has nothing that could be written
+            pre, visited, site, source = sent[n], rows[n], learning.sites[n], self.chain.source[n]
+            if source == 0:  # nothing of a frozen cell could be written, and the first population's need no error
                 kept = self.plastic[0][visited]
                 pre, visited = pre[kept], visited[kept]
             before, errors = self.weights[n][visited], self.errors[n]
             writes = self._visit(n, site, pre, visited, before, errors)
-            if n:
-                slope = SLOPES[self.populations[n - 1].law.name](ops, pre)
-                found = hidden_error(ops, slope, before @ errors, site.back_shift)
-                silent = torch.zeros(self.populations[n - 1].size, dtype=torch.int64)
-                cut = self._error(n - 1, silent.index_put_((visited,), found))
-                self._count(f"population {self.populations[n - 1].name}", **{"error saturations": cut})
-            reads = len(visited) * len(self.lanes[n]) if n else writes
+            for k in self.chain.incoming(source) if source >= 0 else ():
+                slope = slopes[source][self.projections[k].compartment]
+                at = slope[visited] if isinstance(slope, Tensor) else slope
+                found = hidden_error(ops, at, before @ errors, site.back_shift)
+                cut = self._error(k, torch.zeros_like(self.errors[k]).index_put_((visited,), found))
+                self._count(f"population {self.populations[source].name}", **{"error saturations": cut})
+            reads = len(visited) * len(errors) if source >= 0 else writes
             self._count(f"projection {self.projections[n].name}", visits=len(visited), **{"learning reads": reads})
 
     def _visit(self, n: int, site: Site, pre: Tensor, rows: Tensor, before: Tensor, errors: Tensor) -> int:
@@ -275,9 +331,9 @@ class OnChip:
         ops, projection = self.ops, self.projections[n]
         product = ops.mul(pre[:, None], errors)
         candidates = product != 0
-        plastic = self.plastic[n].expand_as(product)
-        if n:
-            plastic = plastic & self.plastic[n - 1][rows][:, None]
+        plastic, source = self.plastic[self.chain.target[n]].expand_as(product), self.chain.source[n]
+        if source >= 0:
+            plastic = plastic & self.plastic[source][rows][:, None]
         open_ = candidates & plastic
         if site.target_writes is not None:
             selected = open_ & (exceeds(ops, product, self.thresholds[n], self.learning.gain) != 0)
@@ -314,6 +370,6 @@ class OnChip:
             self.counters[f"{what}: {kind}"] += count
 
     def _error(self, n: int, wanted: Tensor) -> int:
-        """Keep the errors of a population's cells, within their bits; how many were cut."""
+        """Keep the errors of a projection's targets, within their bits; how many were cut."""
         self.errors[n] = limited(self.ops, wanted, self.learning.error_bits)
         return int((self.errors[n] != wanted).sum())

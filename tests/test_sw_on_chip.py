@@ -12,7 +12,7 @@ from torch import Tensor
 
 from apical.sw import datasets, golden, on_chip, on_chip_recipe
 from apical.sw.arithmetic import IntegerOps
-from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu
+from apical.sw.laws import Format, LeakyIntegrator, Lif, Modulation, Relu, TwoPoint
 from apical.sw.network import Input, Network, NetworkError, Population, Projection
 from apical.sw.on_chip import Learning, OnChip, Site
 
@@ -45,6 +45,30 @@ def net(sizes: tuple[int, ...] = (9, 7, 4), bits: int = 10, seed: int = 0, sprea
     )
 
 
+def context_net(modulation: Modulation = "mcc", seed: int = 3) -> Network:
+    """Two two-point populations, each with context from an input, and a linear output; a relu without one between."""
+    random = np.random.default_rng(seed)
+    law = TwoPoint(value_bits=8, value_fraction_bits=4, fraction_bits=5, shift=3, modulation=modulation)
+    params = {"bias_basal": ints(11), "bias_apical": ints(-7)}
+    read = LeakyIntegrator(state_bits=20, shift=3)
+    cells = (
+        Population("p1", 7, law, params),
+        Population("p2", 6, Relu(shift=5), {"bias": ints(9)}),
+        Population("p3", 5, law, params),
+        Population("p4", 4, read, {"decay": ints(0), "bias": ints(-5)}),
+    )
+
+    def wire(name: str, source: str, target: str, sizes: tuple[int, int], compartment: str = "basal") -> Projection:
+        return Projection(name, source, target, random.integers(-40, 60, sizes), compartment, weight_bits=9)
+
+    wires = (
+        wire("b3", "p2", "p3", (5, 6)), wire("a1", "too", "p1", (7, 4), "apical"), wire("b1", "in", "p1", (7, 6)),
+        wire("b2", "p1", "p2", (6, 7)), wire("a3", "in", "p3", (5, 6), "apical"), wire("b4", "p3", "p4", (4, 5)),
+    )  # fmt: skip
+    inputs = (Input("in", 6, Format(4, signed=False)), Input("too", 4, Format(4, signed=False)))
+    return Network(inputs, cells, wires, ("p4",), "last")
+
+
 def events(network: Network, samples: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     x = random.integers(0, 16, (samples, 1, network.input_size)) * random.integers(
@@ -56,10 +80,11 @@ def events(network: Network, samples: int, seed: int = 1) -> tuple[np.ndarray, n
 class Spelled:
     """docs/reference/plasticity.md, "On the chip", one number at a time in Python's own integers."""
 
-    def __init__(self, network: Network, learning: Learning) -> None:
+    def __init__(self, network: Network, learning: Learning, order: list[str]) -> None:
         self.net, self.o = network, learning
-        self.w = [p.weights.T.tolist() for p in network.projections]
-        self.bits = [p.weight_bits for p in network.projections]
+        by_name = {p.name: p for p in network.projections}
+        self.wires = [by_name[name] for name in order]
+        self.w = [p.weights.T.tolist() for p in self.wires]
         self.theta = [0] * len(self.w)
         self.n = 0
         self.counters = dict.fromkeys(OnChip(network, learning).counters, 0)
@@ -71,78 +96,100 @@ class Spelled:
     def count(self, name: str, by: int = 1) -> None:
         self.counters[name] += by
 
-    def forward(self, x: list[int]) -> list[list[int]]:
-        values = [x]
-        for k, w in enumerate(self.w):
-            out = [sum(values[-1][i] * w[i][j] for i in range(len(w))) for j in range(len(w[0]))]
-            last = k == len(self.w) - 1
-            values.append([(s - 5) // 8 if last else min(max((s + 9) // 32, 0), 255) for s in out])
-        return values
+    def forward(self, x: list[int]) -> None:
+        self.values: dict[str, list[int]] = {}
+        self.slopes: dict[str, dict[str, list[int]]] = {}
+        for i in self.net.inputs:
+            self.values[i.name], x = x[: i.size], x[i.size :]
+        for p in self.net.populations:
+            sums = {c: [0] * p.size for c in p.law.compartments}
+            for w, q in zip(self.w, self.wires, strict=True):
+                if q.target == p.name:
+                    source = self.values[q.source]
+                    sums[q.compartment] = [sum(source[i] * w[i][j] for i in range(len(w))) for j in range(p.size)]
+            if isinstance(p.law, TwoPoint):
+                found = [self.two_point(p.law, r, c) for r, c in zip(sums["basal"], sums["apical"], strict=True)]
+                self.values[p.name] = [f[0] for f in found]
+                self.slopes[p.name] = {"basal": [f[1] for f in found], "apical": [f[2] for f in found]}
+            elif isinstance(p.law, Relu):
+                self.values[p.name] = [min(max((s + 9) // 32, 0), 255) for s in sums["basal"]]
+                self.slopes[p.name] = {"basal": [1] * p.size}
+            else:
+                self.values[p.name] = [(s - 5) // 8 for s in sums["basal"]]
+
+    def two_point(self, law: TwoPoint, basal: int, apical: int) -> tuple[int, int, int]:
+        r, c = min(max((basal + 11) // 8, -32), 255), min(max((apical - 7) // 8, -256), 255)
+        if law.modulation == "linear":
+            m, by_r, by_c = r * (32 + c), 32 + c, r
+        else:
+            m, by_c = r * r + 64 * r + c * (32 + abs(r)), 32 + abs(r)
+            by_r = 2 * r + 64 + (c if r >= 0 else -c)
+        return min(max(m // 64, 0), 96), by_r if r > -32 else 0, by_c
 
     def learn(self, x: list[int], label: int) -> list[int]:
-        o, values = self.o, self.forward(x)
-        y, n = values[-1], self.n
+        o, n, last = self.o, self.n, self.net.populations[-1].name
+        self.forward(x)
+        y = self.values[last]
         self.n += 1
         self.count("learning: samples")
         if o.margin is not None and y[label] - max(v for k, v in enumerate(y) if k != label) >= o.margin:
             self.count("learning: skipped passes")
             return y
         self.count("learning: backward passes")
-        e = []
+        self.errors: dict[tuple[str, str], list[int]] = {(last, "basal"): []}
         for k, v in enumerate(y):
             wanted = (
                 o.target * (k == label) - v + (2 ** (o.error_shift - 1) if o.error_shift else 0)
             ) // 2**o.error_shift
-            e.append(self.clip(wanted, o.error_bits))
-            self.count(f"population {self.net.populations[-1].name}: error saturations", e[-1] != wanted)
-        for layer in reversed(range(len(self.w))):
-            e = self.visits(layer, values[layer], e, n)
+            self.errors[last, "basal"].append(self.clip(wanted, o.error_bits))
+            self.count(f"population {last}: error saturations", self.errors[last, "basal"][-1] != wanted)
+        for place in reversed(range(len(self.wires))):
+            self.visits(place, n)
         return y
 
-    def visits(self, layer: int, v: list[int], e: list[int], n: int) -> list[int]:
-        o, site, w, writes = self.o, self.o.sites[layer], self.w[layer], 0
-        names = [p.name for p in self.net.populations]
-        name = f"projection {self.net.projections[layer].name}: "
-        ends = [
-            o.plastic.get(names[k], np.ones(999)) if 0 <= k < len(names) - 1 else np.ones(999)
-            for k in (layer - 1, layer)
-        ]
-        delta = [0] * len(v)
+    def visits(self, place: int, n: int) -> None:
+        o, site, w, q, writes = self.o, self.o.sites[place], self.w[place], self.wires[place], 0
+        name, v, e = f"projection {q.name}: ", self.values[q.source], self.errors[q.target, q.compartment]
+        plastic = [o.plastic.get(end, np.ones(999)) for end in (q.source, q.target)]
+        hidden, first = self.slopes.get(q.source), self.net.populations[0].name
+        for c in {r.compartment for r in self.wires if r.target == q.source}:
+            self.errors[q.source, c] = [0] * len(v)
         for i in range(len(v)):
-            if v[i] == 0 or (layer == 1 and not ends[0][i]):
+            if v[i] == 0 or (q.source == first and not plastic[0][i]):
                 continue
             self.count(name + "visits")
-            if layer:
+            if hidden is not None:
                 back, b = sum(w[i][j] * e[j] for j in range(len(e))), site.back_shift
-                wanted = (back + (2 ** (b - 1) if b else 0)) // 2**b
-                delta[i] = self.clip(wanted, o.error_bits)
-                self.count(f"population {names[layer - 1]}: error saturations", delta[i] != wanted)
+                for c in sorted({r.compartment for r in self.wires if r.target == q.source}):
+                    wanted = (hidden[c][i] * back + (2 ** (b - 1) if b else 0)) // 2**b
+                    self.errors[q.source, c][i] = self.clip(wanted, o.error_bits)
+                    changed = self.errors[q.source, c][i] != wanted
+                    self.count(f"population {q.source}: error saturations", changed)
                 self.count(name + "learning reads", len(e))
             for j in range(len(e)):
-                q = v[i] * e[j]
-                if q == 0:
+                product = v[i] * e[j]
+                if product == 0:
                     continue
                 self.count(name + "candidates")
                 s = site.rate_shift
-                phase = (n * 10368889 + i * 6949351 + j * 5079733 + layer * 4294967) % 2**24
+                phase = (n * 10368889 + i * 6949351 + j * 5079733 + place * 4294967) % 2**24
                 r = {"floor": 0, "nearest": 2**s // 2, "stochastic": phase // 2 ** (24 - s)}[o.rounding]
-                step = (q + r) // 2**s
-                if not (ends[0][i] and ends[1][j]):
+                step = (product + r) // 2**s
+                if not (plastic[0][i] and plastic[1][j]):
                     self.count(name + "frozen")
-                elif site.target_writes is not None and abs(q) * 2**o.gain <= self.theta[layer]:
+                elif site.target_writes is not None and abs(product) * 2**o.gain <= self.theta[place]:
                     self.count(name + "gated")
                 elif step == 0:
                     self.count(name + "zero")
                 else:
                     writes += 1
                     wanted = w[i][j] + step
-                    w[i][j] = self.clip(wanted, self.bits[layer])
+                    w[i][j] = self.clip(wanted, q.weight_bits)
                     self.count(name + "saturations", w[i][j] != wanted)
         self.count(name + "weight writes", writes)
-        self.count(name + "learning reads", 0 if layer else writes)
+        self.count(name + "learning reads", 0 if hidden is not None else writes)
         if site.target_writes is not None:
-            self.theta[layer] = min(max(self.theta[layer] + writes - site.target_writes, 0), 2**31 - 1)
-        return delta
+            self.theta[place] = min(max(self.theta[place] + writes - site.target_writes, 0), 2**31 - 1)
 
 
 SITES = (Site(8), Site(7, 4))
@@ -187,7 +234,8 @@ def test_a_frozen_cell_of_the_first_population_costs_nothing() -> None:
 
 def compare(network: Network, learning: Learning, samples: int) -> OnChip:
     x, labels = events(network, samples)
-    chip, spelled = OnChip(network, learning), Spelled(network, learning)
+    chip = OnChip(network, learning)
+    spelled = Spelled(network, learning, [p.name for p in chip.projections])
     for part in (slice(0, samples // 3), slice(samples // 3, None)):
         y = chip.learn(x[part], labels[part])
         expected = [spelled.learn(e[0].tolist(), int(k)) for e, k in zip(x[part], labels[part], strict=True)]
@@ -198,9 +246,47 @@ def compare(network: Network, learning: Learning, samples: int) -> OnChip:
         assert {k: n for k, n in chip.counters.items() if k not in forward} == {
             k: n for k, n in spelled.counters.items() if k not in forward
         }
-    assert chip.weights[0].tolist() != network.projections[0].weights.T.tolist()
+    assert chip.weights[0].tolist() != chip.projections[0].weights.T.tolist()
     assert sum(v for k, v in chip.counters.items() if "writes" in k) > 0
     return chip
+
+
+CONTEXT = ("b1", "a1", "b2", "b3", "a3", "b4")  # from the input on, the basal one first
+MANY = {
+    "plain": Learning((Site(8), Site(7), Site(9, 5), Site(7, 3), Site(6), Site(6, 8)), 40, 1, 8),
+    "gated": Learning(
+        (Site(8, 0, 2), Site(7, 0, 3), Site(9, 5, 1), Site(7, 3), Site(6, 0, 2), Site(6, 8)), 40, 1, 6, "stochastic",
+        margin=3, gain=0, plastic={"p1": ints(1, 0, 1, 1, 0, 1, 1), "p3": ints(1, 1, 0, 1, 1)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("modulation", ["mcc", "linear"])
+@pytest.mark.parametrize("options", MANY)
+def test_two_point_cells_learn_through_both_compartments(modulation: Modulation, options: str) -> None:
+    network = context_net(modulation)
+    chip = compare(network, MANY[options], 80)
+    assert tuple(p.name for p in chip.projections) == CONTEXT
+    assert chip.chain.source == (-1, -1, 0, 1, -1, 2) and chip.chain.target == (0, 0, 1, 2, 2, 3)
+    for name in CONTEXT:
+        assert chip.counters[f"projection {name}: weight writes"] > 0, name
+
+
+@pytest.mark.parametrize("modulation", ["mcc", "linear"])
+def test_slopes_are_the_modulations_derivative(modulation: Modulation) -> None:
+    law, one = TwoPoint(shift=0, value_bits=12, modulation=modulation), 64
+    random = torch.Generator().manual_seed(0)
+    currents = {c: torch.randint(-63, 200, (500,), generator=random) for c in law.compartments}
+    still = {"bias_basal": torch.zeros(1, dtype=torch.int64), "bias_apical": torch.zeros(1, dtype=torch.int64)}
+    r, c = (currents[k].double().div(one).requires_grad_() for k in law.compartments)
+    m = r * r + 2 * r + c * (1 + r.abs()) if modulation == "mcc" else r + r * c
+    m.sum().backward()  # type: ignore[no-untyped-call]
+    slopes = law.slopes(IntegerOps(), currents, still)
+    assert slopes is not None
+    for compartment, real in (("basal", r), ("apical", c)):
+        assert real.grad is not None
+        found, smooth = torch.as_tensor(slopes[compartment]).double() / one, currents["basal"] != 0
+        assert torch.equal(found[smooth], real.grad[smooth])
 
 
 def test_the_options_reach_what_they_are_for() -> None:
@@ -302,8 +388,18 @@ def test_what_cant_learn_is_refused_with_the_reason() -> None:
             broken(populations=(network.populations[0], replace(network.populations[0], name="p2", size=4))), learning
         )
     back = Projection("back", "p1", "p1", np.ones((7, 7), np.int64), delay=1)
-    with pytest.raises(NetworkError, match="expected one input and a chain of populations"):
+    with pytest.raises(
+        NetworkError, match="expected one dense projection of delay 0 to each compartment of 'p1', got 'back'"
+    ):
         OnChip(broken(projections=(*network.projections, back)), learning)
+    law = TwoPoint(modulation="tanh")
+    still = {"bias_basal": ints(0), "bias_apical": ints(0)}
+    with pytest.raises(NetworkError, match=r"law two_point can't be .* \(two_point: mcc and linear\)"):
+        OnChip(broken(populations=(Population("p1", 7, law, still), network.populations[1])), learning)
+    with pytest.raises(NetworkError, match="'a3': expected context from an input, got 'p1'"):
+        wires = context_net().projections
+        other = replace(wires[4], source="p1", weights=np.ones((5, 7), np.int64))
+        OnChip(replace(context_net(), projections=(*wires[:4], other, wires[5])), MANY["plain"])
     with pytest.raises(NetworkError, match="expected 2 sites, got 1"):
         OnChip(network, Learning(SITES[:1], 40))
     with pytest.raises(NetworkError, match="expected one bit per cell"):

@@ -3,7 +3,8 @@
     APICAL_DATA=... python tests/benchmarks/cifar_gates.py FOLDER [--epochs N] [--gating G] [--rtl N] [--nets gated]
 
 20,000 training images, of which the last 2,000 choose the epoch; the 5,000 test images are used once, at the end. The
-gated net has three operating points in one bundle. Bundles go to FOLDER and are used again where they are there.
+gated net begins as the trained ungated one and has three operating points in one bundle. Bundles go to FOLDER and are
+used again where they are there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from apical.sw.layers import Dense, Input, Model, Population
 from apical.sw.train import Settings, fit
 
 CHANNELS = (32, 48, 64)
-GAINS = (0.5, 1.0, 2.0)  # of the operating points; the first is the one that the epoch is chosen by
+GAINS = (0.25, 0.5, 1.0)  # of the operating points; the first is the one that the epoch is chosen by
 HELD = 2000
 LANES = 16
 
@@ -60,7 +61,7 @@ def moved(data: Data, rows: np.ndarray, epoch: int, generator: torch.Generator) 
 def build(gains: tuple[float, ...] | None) -> Model:
     """Three convolution layers and a dense read-out; the second and third gated where there are gains."""
     pixels = Input("pixels", 3072, Format(4, signed=False), shape=(3, 32, 32))
-    first = feature_map("first", geometry(pixels.shape, CHANNELS[0], 5, 2, 2).target, 6)
+    first = feature_map("first", geometry(pixels.shape, CHANNELS[0], 3, 2, 1).target, 6)
     second = feature_map("second", geometry(first.shape, CHANNELS[1], 3, 2, 1).target, 8)
     third = feature_map("third", geometry(second.shape, CHANNELS[2], 3, 1, 1).target, 8)
     read = Population("readout", 10, LeakyIntegrator(state_bits=20), scale=4096, unit=4096, fixed=["decay"])
@@ -71,7 +72,7 @@ def build(gains: tuple[float, ...] | None) -> Model:
             KernelGate(second, third, groups=CHANNELS[2] // 8, gain=gains, std=1.0),
         ]
     wires = [
-        Conv(pixels, first, 5, stride=2, padding=2, norm=True),
+        Conv(pixels, first, 3, stride=2, padding=1, norm=True),
         Conv(first, second, 3, stride=2, padding=1, norm=True),
         Conv(second, third, 3, padding=1, norm=True),
         Dense(third, read, std=0.02),
@@ -99,8 +100,12 @@ def main() -> None:
             torch.manual_seed(0)
             kept = given.folder / f"{name}.checkpoint"  # to go on from
             model = build(GAINS if name == "gated" else None)
-            own = replace(settings, gating=given.gating) if name == "gated" else settings
+            own = replace(settings, gating=given.gating, learning_rate=1e-3) if name == "gated" else settings
+            start = given.folder / "plain.pt"
+            if name == "gated" and start.is_file():
+                model.load_state_dict(torch.load(start, weights_only=True), strict=False)
             found = fit(model, train, judged, own, prepare=moved, checkpoint=kept, progress=False, log=print)
+            torch.save(model.state_dict(), given.folder / f"{name}.pt")
             bundle.save(model.export(), folder, {"validation_accuracy": found.accuracy, "epochs": given.epochs})
         network = bundle.load(folder)
         x = datasets.encode(test, network).astype(np.int64)
