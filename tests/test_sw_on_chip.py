@@ -392,10 +392,8 @@ def test_what_cant_learn_is_refused_with_the_reason() -> None:
         NetworkError, match="expected one dense projection of delay 0 to each compartment of 'p1', got 'back'"
     ):
         OnChip(broken(projections=(*network.projections, back)), learning)
-    law = TwoPoint(modulation="tanh")
-    still = {"bias_basal": ints(0), "bias_apical": ints(0)}
     with pytest.raises(NetworkError, match=r"law two_point can't be .* \(two_point: mcc and linear\)"):
-        OnChip(broken(populations=(Population("p1", 7, law, still), network.populations[1])), learning)
+        OnChip(context_net("tanh"), MANY["plain"])
     with pytest.raises(NetworkError, match="'a3': expected context from an input, got 'p1'"):
         wires = context_net().projections
         other = replace(wires[4], source="p1", weights=np.ones((5, 7), np.int64))
