@@ -1,17 +1,20 @@
 """The accelerator that learns: the forward datapath as it is, and an engine that visits what was active.
 
-While `learn` is high, the input waits after a sample's last beat until the sample is learned; else nothing waits and
+While `learn` is high, the inputs wait after a sample's last beat until the sample is learned; else nothing waits and
 nothing is counted. The phases of a sample: forward, scan of the outputs (errors, margin), then per projection from the
 last to the first its visits (`apical.hw.learning_visit`). Semantics: docs/reference/plasticity.md.
 
 The host reads and writes weights, errors, thresholds and the sample's number while nothing is under way (`busy` low,
 `host` high): site n < P: weight (`host_at`: word k of row r at k·rows + r; `host_lane`); P + n: error of the n-th
-population's word and lane (read only); 2P + n: threshold; 3P: number. `host_value` holds it `HOST_CYCLES` later.
+projection's targets, word and lane (read only); 2P + n: threshold; 3P: number. `host_value` holds it `HOST_CYCLES`
+later.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from dataclasses import replace
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +22,8 @@ from apical.hw.accelerator import Accelerator, HardwareError, Top, check_options
 from apical.hw.arithmetic import AmaranthOps, Wire
 from apical.hw.counters import Counter
 from apical.hw.design import HardwareOptions, Lanes, event_lanes
-from apical.hw.learning_visit import ErrorStore, Target, Visitor, later
+from apical.hw.learning_store import ErrorStore, Sloped, SlopeStore, later, with_slopes
+from apical.hw.learning_visit import Target, Visitor
 from apical.hw.order import Order
 from apical.hw.synapse_array import SynapseArray
 from apical.sw import on_chip
@@ -57,13 +61,22 @@ class Learner(Accelerator):
     """
 
     def __init__(self, network: Network, learning: Learning, options: HardwareOptions) -> None:
-        self.projections, self.populations = on_chip.chain(network, learning)
+        self.chain = on_chip.chain(network, learning)
+        self.projections, self.populations = self.chain.projections, self.chain.populations
         self.learning, self.options = learning, options
-        self.inner = Accelerator(network.freed(), options)
+        hidden = {p.name: with_slopes(p) for p in self.populations[:-1]}
+        told = replace(network, populations=tuple(hidden.get(p.name, p) for p in network.populations))
+        self.inner = Accelerator(told.freed(), options)
         self.network, self.layouts, self.units = self.inner.network, self.inner.layouts, self.inner.units
         self.errors = [
-            ErrorStore(Order(p.size, None, options.lanes[p.name]), learning.error_bits) for p in self.populations
+            ErrorStore(Order(len(p.weights), None, options.lanes[p.target]), learning.error_bits)
+            for p in self.projections
         ]
+        self.slopes = {
+            p.name: SlopeStore(self.units[p.name].neurons, p.law.formats)
+            for p in hidden.values()
+            if isinstance(p.law, Sloped)
+        }
         self.visitors = [self._visitor(n) for n in range(len(self.projections))]
         names = (*self.inner.counters, *on_chip.OnChip(network, learning).counters)
         self.counters = {n: Signal(32, name=f"learning_counter{i}") for i, n in enumerate(dict.fromkeys(names))}
@@ -75,7 +88,7 @@ class Learner(Accelerator):
         wiring.Component.__init__(
             self,
             {
-                "input0": In(stream.Signature(self.inner.input0.payload.shape())),
+                **{f"input{i}": In(stream.Signature(s.payload.shape())) for i, s in enumerate(self.inner.inputs)},
                 "output0": Out(stream.Signature(output)),
                 "learn": In(1),
                 "label": In(range(self.classes)),
@@ -92,13 +105,13 @@ class Learner(Accelerator):
 
     def _visitor(self, n: int) -> Visitor:
         projection = self.projections[n]
-        (array,) = self.units[projection.target].arrays
+        (array,) = (a for a in self.units[projection.target].arrays if a.projection.name == projection.name)
         assert isinstance(array, SynapseArray)
         port, plastic = array.writable(), self.learning.plastic
         source, ends = None, (plastic.get(projection.source), plastic.get(projection.target))
-        if n:
-            before = self.populations[n - 1]
-            source = Target(self.errors[n - 1], before.law.name)
+        if (before := self.chain.source[n]) >= 0:
+            stores = {self.projections[k].compartment: self.errors[k] for k in self.chain.incoming(before)}
+            source = Target(stores, self.slopes.get(projection.source))
         return Visitor(array, port, self.learning, n, self.errors[n], source, ends)
 
     def elaborate(self, platform: object) -> Module:
@@ -106,24 +119,30 @@ class Learner(Accelerator):
         m.submodules.inner = inner = self.inner
         for n, (visitor, store) in enumerate(zip(self.visitors, self.errors, strict=True)):
             m.submodules[f"visitor{n}"], m.submodules[f"errors{n}"] = visitor, store
-        held, label, sample = Signal(), Signal.like(self.label), Signal(on_chip.NOISE_BITS)
-        goes = Signal()
+        for n, slopes in enumerate(self.slopes.values()):
+            m.submodules[f"slopes{n}"] = slopes
+        label, sample = Signal.like(self.label), Signal(on_chip.NOISE_BITS)
+        holds = [Signal(name=f"held{i}") for i in range(len(self.inputs))]
+        streams: dict[str, wiring.PureInterface] = {p.name: self.units[p.name].events for p in self.populations[:-1]}
+        for i, (outer, within, hold) in enumerate(zip(self.inputs, inner.inputs, holds, strict=True)):
+            streams[self.network.inputs[i].name] = within
+            m.d.comb += [
+                within.valid.eq(outer.valid & ~hold),
+                within.payload.eq(outer.payload),
+                outer.ready.eq(within.ready & ~hold),
+            ]
+            with m.If(outer.valid & outer.ready & outer.payload.final & self.learn):
+                m.d.sync += [hold.eq(1), label.eq(self.label)]
         m.d.comb += [
-            goes.eq(~held),
-            inner.input0.valid.eq(self.input0.valid & goes),
-            inner.input0.payload.eq(self.input0.payload),
-            self.input0.ready.eq(inner.input0.ready & goes),
             self.output0.valid.eq(inner.output0.valid),
             self.output0.payload.eq(inner.output0.payload),
             inner.output0.ready.eq(self.output0.ready),
         ]
-        with m.If(self.input0.valid & self.input0.ready & self.input0.payload.final & self.learn):
-            m.d.sync += [held.eq(1), label.eq(self.label)]
-        streams = [inner.input0, *(self.units[p.name].events for p in self.populations[:-1])]
         frozen = self.learning.plastic.get(self.populations[0].name)
-        for n, (visitor, s) in enumerate(zip(self.visitors, streams, strict=True)):
+        for n, (visitor, projection) in enumerate(zip(self.visitors, self.projections, strict=True)):
+            s = streams[projection.source]
             moves, kept = s.valid & s.ready & s.payload.keep[0], Const(1, 1)
-            if n == 1 and frozen is not None:  # nothing of theirs can be written
+            if self.chain.source[n] == 0 and frozen is not None:  # nothing of theirs can be written
                 kept = Array(Const(int(b), 1) for b in frozen)[s.payload.rows[0]]
             m.d.comb += [
                 visitor.log.eq(moves & self.learn & kept),
@@ -131,9 +150,11 @@ class Learner(Accelerator):
                 visitor.log_value.eq(Const(1, 1) if self._binary(n) else s.payload.values[0]),
                 visitor.sample.eq(sample),
             ]
+        held = Signal()
+        m.d.comb += held.eq(Cat(holds).any())
         outputs = self._outputs(m)
         skip, scanned, cut, start_scan = self._scan(m, outputs, label)
-        self._sequence(m, held, sample, skip, scanned, cut, start_scan, outputs)
+        self._sequence(m, holds, held, sample, skip, scanned, cut, start_scan, outputs)
         self._host(m, held, sample)
         return m
 
@@ -203,6 +224,7 @@ class Learner(Accelerator):
     def _sequence(
         self,
         m: Module,
+        holds: list[Signal],
         held: Signal,
         sample: Signal,
         skip: Value,
@@ -216,7 +238,7 @@ class Learner(Accelerator):
         starts = [v.start for v in self.visitors]
         m.d.comb += self.busy.eq(held)
         with m.FSM(name="phase"):
-            with m.State("FORWARD"), m.If(held & s.valid & s.ready & s.payload.last):
+            with m.State("FORWARD"), m.If(Cat(holds).all() & s.valid & s.ready & s.payload.last):
                 m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += start_scan.eq(1)
@@ -250,7 +272,7 @@ class Learner(Accelerator):
                     m.next = f"START{n - 1}" if n else "END"
             with m.State("END"):
                 m.d.comb += end.eq(1)
-                m.d.sync += [held.eq(0), sample.eq(sample + 1)]
+                m.d.sync += [*(h.eq(0) for h in holds), sample.eq(sample + 1)]
                 m.next = "FORWARD"
         m.d.comb += [v.forget.eq(end | ~self.learn) for v in self.visitors]
         with m.If(end | ~self.learn):
@@ -268,8 +290,9 @@ class Learner(Accelerator):
         for n, (projection, visitor) in enumerate(zip(self.projections, self.visitors, strict=True)):
             for kind, count in visitor.counts.items():
                 added[f"projection {projection.name}: {kind}"] = count, (1 << len(count)) - 1
-            if n:
-                added[f"population {projection.source}: error saturations"] = visitor.error_cut, 1
+            if self.chain.source[n] >= 0:
+                cuts = visitor.error_cut
+                added[f"population {projection.source}: error saturations"] = cuts, (1 << len(cuts)) - 1
         for i, (name, (value, most)) in enumerate(added.items()):
             counter = Counter(most)
             m.submodules[f"learning_count{i}"] = counter

@@ -9,7 +9,7 @@ Only one phase of a sample runs at a time, so no weight is read before an earlie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, V
 from amaranth.lib import memory
 
 from apical.hw.arithmetic import ANY_STAGE, AmaranthOps, Wire, constant, shape_of
-from apical.hw.order import Order
+from apical.hw.learning_store import ErrorStore, SlopeStore, later, rom
 from apical.hw.synapse_array import SynapseArray, WeightPort
 from apical.sw import on_chip
 from apical.sw.law import Format
@@ -28,25 +28,6 @@ from apical.sw.ranges import Interval
 KINDS = ("visits", "candidates", "frozen", "gated", "zero", "weight writes", "learning reads", "saturations")
 LIMIT = 8  # bits that are added up between two registers
 WRITES = Interval(0, (1 << 31) - 1)
-
-
-def rom(m: Module, name: str, table: Sequence[int], index: Value) -> Value:
-    """The table at `index`, a cycle later."""
-    width = max(max(table).bit_length(), 1)
-    store = memory.Memory(shape=unsigned(width), depth=max(len(table), 2), init=list(table))
-    m.submodules[name] = store
-    port = store.read_port()
-    m.d.comb += port.addr.eq(index)
-    return port.data
-
-
-def later(m: Module, value: Value, cycles: int) -> Value:
-    """The value that many cycles later."""
-    for _ in range(cycles):
-        held = Signal.like(value, reset_less=True)
-        m.d.sync += held.eq(value)
-        value = held
-    return value
 
 
 def number_of_ones(m: Module, bits: Sequence[Value]) -> tuple[Value, int]:
@@ -63,47 +44,12 @@ def number_of_ones(m: Module, bits: Sequence[Value]) -> tuple[Value, int]:
     return parts[0], cycles
 
 
-class ErrorStore(Elaboratable):  # type: ignore[misc]
-    """A population's errors, a word of all lanes a row of the order; driven from outside.
-
-    A read is there a cycle after `address`. `clear` empties all words, in as many cycles; nothing is written then.
-    """
-
-    def __init__(self, order: Order, bits: int) -> None:
-        self.order, self.bits, lanes = order, bits, order.lanes.synapse
-        self.address, self.errors = Signal(range(max(order.words, 2))), Signal(bits * lanes)
-        self.write, self.write_word, self.write_lane = Signal(), Signal.like(self.address), Signal(range(max(lanes, 2)))
-        self.value, self.clear = Signal(bits), Signal()
-        self.host, self.host_address = Signal(), Signal.like(self.address)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        lanes, words = self.order.lanes.synapse, self.order.words
-        store = memory.Memory(shape=unsigned(self.bits * lanes), depth=max(words, 2), init=[])
-        m.submodules.store = store
-        read, write = store.read_port(), store.write_port(granularity=self.bits)
-        clearing, at = Signal(), Signal.like(self.address)
-        with m.If(self.clear):
-            m.d.sync += [clearing.eq(1), at.eq(0)]
-        with m.Elif(clearing):
-            m.d.sync += [at.eq(at + 1), clearing.eq(at != words - 1)]
-        chosen = Cat((self.write_lane == lane) & self.write for lane in range(lanes))
-        m.d.comb += [
-            read.addr.eq(Mux(self.host, self.host_address, self.address)),
-            self.errors.eq(read.data),
-            write.addr.eq(Mux(clearing, at, self.write_word)),
-            write.data.eq(Mux(clearing, 0, self.value.replicate(lanes))),
-            write.en.eq(Mux(clearing, Const((1 << lanes) - 1, lanes), chosen)),
-        ]
-        return m
-
-
 @dataclass
 class Target:
-    """Where a visited cell's own error goes: the store of the source population, and its cells' words and lanes."""
+    """Where a visited cell's own errors go: the stores of its compartments, and the slopes; None where they are 1."""
 
-    store: ErrorStore
-    slope: str
+    stores: Mapping[str, ErrorStore]
+    slopes: SlopeStore | None
 
 
 class Visitor(Elaboratable):  # type: ignore[misc]
@@ -142,7 +88,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         targets = array.projection.sizes[0]
         most = {**dict.fromkeys(KINDS, lanes), "visits": 1, "learning reads": targets if source else lanes}
         self.counts = {k: Signal(range(n + 1), name=f"count_{k.replace(' ', '_')}") for k, n in most.items()}
-        self.error_cut = Signal()
+        self.error_cut = Signal(range(len(source.stores) + 1 if source else 2))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -205,7 +151,7 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         ]
         last = landed
         if self.source is not None:
-            last = self._back(m, ops, self.source, v, weights, errors, valid, k, row)
+            last = self._back(m, ops, self.source, weights, errors, valid, k, row)
         counted = self._count(m, valid, k, [candidates, opened, selected, written], cut)
         drain = max(last, stage + counted, landed + counted) + 4
         self._finish(m, drain)
@@ -294,14 +240,13 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         m: Module,
         ops: AmaranthOps,
         source: Target,
-        v: Wire,
         weights: Sequence[Wire],
         errors: Sequence[Wire],
         valid: Value,
         k: Value,
         row: Value,
     ) -> int:
-        """The visited cell's error, from the sum over its row; the stage in which it is written."""
+        """The visited cell's errors, from the sum over its row; the stage in which the last one is written."""
         terms: list[Wire] = [ops.mul(w, e) for w, e in zip(weights, errors, strict=True)]
         here = self._ones(
             later(m, k, terms[0].stage), [self.array.order.target_of[:, j] >= 0 for j in range(len(terms))]
@@ -316,25 +261,28 @@ class Visitor(Elaboratable):  # type: ignore[misc]
         bounds = Interval(words * min(total.interval.low, 0), words * max(total.interval.high, 0))
         back = Signal(shape_of(bounds), reset_less=True)
         m.d.sync += back.eq(total.value + Mux(first, 0, back))
-        slope = on_chip.SLOPES[source.slope](ops, v)
-        whole = Wire(back, bounds, at + 1)
-        wanted = on_chip.hidden_error(ops, slope, whole, self.site.back_shift)
-        error = on_chip.limited(ops, wanted, self.learning.error_bits)
-        stage: int = error.stage
-        store, order = source.store, source.store.order
-        cells = order.target_of.reshape(-1)
-        places = np.zeros((2, cells.max() + 1), np.int64)
-        places[:, cells[cells >= 0]] = np.divmod(np.nonzero(cells >= 0)[0], order.lanes.synapse)
-        word, lane = (rom(m, n, [int(p) for p in t], row) for n, t in zip(("words", "lanes"), places, strict=True))
-        done = later(m, ends, stage - at)
-        m.d.comb += [
-            store.write.eq(done),
-            store.write_word.eq(later(m, word, stage - 1)),
-            store.write_lane.eq(later(m, lane, stage - 1)),
-            store.value.eq(error.value),
-            self.error_cut.eq(done & (ops.delay(wanted, stage) != error.value)),
-        ]
-        return stage
+        whole, stages, cuts = Wire(back, bounds, at + 1), [], []
+        slopes = {} if source.slopes is None else source.slopes.read(m, row, at + 1)
+        for n, (compartment, store) in enumerate(source.stores.items()):
+            wanted = on_chip.hidden_error(ops, slopes.get(compartment, 1), whole, self.site.back_shift)
+            error = on_chip.limited(ops, wanted, self.learning.error_bits)
+            stages.append(error.stage)
+            cells = store.order.target_of.reshape(-1)
+            places = np.zeros((2, cells.max() + 1), np.int64)
+            places[:, cells[cells >= 0]] = np.divmod(np.nonzero(cells >= 0)[0], store.order.lanes.synapse)
+            word, lane = (
+                rom(m, f"{what}{n}", t.tolist(), row) for what, t in zip(("word", "lane"), places, strict=True)
+            )
+            done = later(m, ends, error.stage - at)
+            m.d.comb += [
+                store.write.eq(done),
+                store.write_word.eq(later(m, word, error.stage - 1)),
+                store.write_lane.eq(later(m, lane, error.stage - 1)),
+                store.value.eq(error.value),
+            ]
+            cuts.append(done & (ops.delay(wanted, error.stage) != error.value))
+        m.d.comb += self.error_cut.eq(sum(cuts[1:], cuts[0]))
+        return max(stages)
 
     def _count(self, m: Module, valid: Value, k: Value, bits: Sequence[Sequence[Value]], cut: Sequence[Value]) -> int:
         """Feed the counters; cycles from the last bit to the last count."""

@@ -2,7 +2,7 @@
 //
 // Included model.h (generated from the design's manifest) knows the ports. Arguments:
 //   FOLDER SAMPLES STALL_IN STALL_OUT SEED LEARN PERIOD HOST_CYCLES
-// FOLDER holds in0.bin (as the batch engine's), labels.bin (int32 [samples]), places.bin (int32 [places][3]: site, word,
+// FOLDER holds in0.bin, ... (as the batch engine's), labels.bin (int32 [samples]), places.bin (int32 [places][3]: site, word,
 // lane) and loads.bin (int32 [loads][4]: site, word, lane, value, written before the first sample). After every PERIOD
 // samples, and after the last, all places are read, then the counters. It writes out0.bin (int32 [samples][outputs]),
 // reads.bin (int32 [reads][places + counters]) and result.txt.
@@ -64,9 +64,15 @@ int main(int argc, char **argv) {
     Random random{strtoull(argv[5], nullptr, 10) * 2 + 88172645463325253ull};
     const bool learn = atoi(argv[6]) != 0;
     const int host_cycles = atoi(argv[8]);
-    const auto beats = read_file(folder + "in0.bin"), labels = read_file(folder + "labels.bin");
+    std::vector<int32_t> beats[INPUTS];
+    size_t step[INPUTS], next[INPUTS];
+    for (int i = 0; i < INPUTS; i++) {
+        beats[i] = read_file(folder + "in" + std::to_string(i) + ".bin");
+        step[i] = 1 + 2 * IN_LANES[i], next[i] = 1;  // beats begin after their number
+    }
+    const auto labels = read_file(folder + "labels.bin");
     const auto places = read_file(folder + "places.bin"), loads = read_file(folder + "loads.bin");
-    const size_t step = 1 + 2 * IN_LANES[0], outputs = OUT_SIZE[0];
+    const size_t outputs = OUT_SIZE[0];
     std::vector<int32_t> out(samples * outputs), reads;
 
     VerilatedContext context;
@@ -87,7 +93,7 @@ int main(int argc, char **argv) {
     t.rst = 0;
 
     auto settle = [&] {  // the clearing of a map's sums, and what a sample leaves behind
-        withdraw(t, 0);
+        for (int i = 0; i < INPUTS; i++) withdraw(t, i);
         for (int i = 0; i < 64; i++) t.eval(), clock();
     };
     auto address = [&](const int32_t *p) { t.host_site = p[0], t.host_at = p[1], t.host_lane = p[2]; };
@@ -116,34 +122,39 @@ int main(int argc, char **argv) {
     };
 
     const uint64_t patience = 200000;
-    size_t next = 1, ended = 0, waiting = 0;  // beats begin after their number
+    size_t ended = 0, waiting = 0;
     uint64_t busy_cycles = 0;
     std::string problem;
-    const uint64_t beats_end = beats.size();
     for (size_t n = 0; n < samples && problem.empty(); n++) {
-        bool offered = false, sent = false, done = false;
+        bool offered[INPUTS] = {}, sent[INPUTS] = {}, done = false;
+        int left = INPUTS;
         waiting = 0;
         const uint64_t began = cycle;
         t.label = uint32_t(labels[n]);
-        while (!(sent && done && !t.busy)) {
-            if (!offered && !sent && (!stall_in || random.next16() >= stall_in)) {
-                if (next + step > beats_end) {
+        while (problem.empty() && !(!left && done && !t.busy)) {
+            for (int i = 0; i < INPUTS; i++) {
+                if (offered[i]) continue;
+                if (sent[i] || (stall_in && random.next16() < stall_in)) {
+                    withdraw(t, i);
+                    continue;
+                }
+                if (next[i] + step[i] > beats[i].size()) {
                     problem = "too few beats";
                     break;
                 }
-                drive(t, 0, &beats[next]);
-                offered = true;
-            } else if (!offered) {
-                withdraw(t, 0);
+                drive(t, i, &beats[i][next[i]]);
+                offered[i] = true;
             }
             set_ready(t, 0, !stall_out || random.next16() >= stall_out);
             t.eval();
             waiting++;
-            if (offered && in_ready(t, 0)) {
-                sent = (uint32_t(beats[next]) >> 31) & 1;
-                next += step;
-                offered = false;
-            }
+            for (int i = 0; i < INPUTS; i++)
+                if (offered[i] && in_ready(t, i)) {
+                    sent[i] = (uint32_t(beats[i][next[i]]) >> 31) & 1;
+                    left -= sent[i];
+                    next[i] += step[i];
+                    offered[i] = false;
+                }
             if (out_moves(t, 0)) {
                 if (ended > n || !take(t, 0, &out[n * outputs])) {
                     problem = "an output out of place at sample " + std::to_string(n);
@@ -158,7 +169,7 @@ int main(int argc, char **argv) {
             }
             t.eval();
         }
-        withdraw(t, 0);
+        for (int i = 0; i < INPUTS; i++) withdraw(t, i);
         busy_cycles += cycle - began;
         if (problem.empty() && ((n + 1) % period == 0 || n + 1 == samples)) {
             read_all();

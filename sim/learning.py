@@ -19,7 +19,7 @@ from apical.hw.verilog import plain_manifest
 from apical.hw.verilog_text import convert
 from apical.sim.stimulus import pack
 from apical.sim.verilated import SimulationError, Stalls, _write_beats, build
-from apical.sw.golden import check_input
+from apical.sw.golden import check_input, split_input
 from apical.sw.network import IntArray, Network
 from apical.sw.on_chip import Learning, OnChip
 
@@ -32,7 +32,7 @@ class State:
     """Everything that lasts on the chip after some samples, in the order of the projections.
 
     :param weights: [targets, sources] of each projection.
-    :param errors: of each population.
+    :param errors: of each projection's targets.
     """
 
     samples: int
@@ -129,9 +129,9 @@ class LearningRun:
             for target in range(p.weights.shape[0]):
                 word, lane = at[target]
                 out += [(n, word * rows + source, lane) for source in range(p.weights.shape[1])]
-        for n, (population, store) in enumerate(zip(learner.populations, learner.errors, strict=True)):
+        for n, store in enumerate(learner.errors):
             at = {int(t): divmod(i, store.order.lanes.synapse) for i, t in enumerate(store.order.target_of.flat)}
-            out += [(count + n, *at[cell]) for cell in range(population.size)]
+            out += [(count + n, *at[cell]) for cell in range(store.order.size)]
         return [*out, *((2 * count + n, 0, 0) for n in range(count)), (3 * count, 0, 0)]
 
     def _state(self, samples: int, read: IntArray) -> State:
@@ -140,9 +140,9 @@ class LearningRun:
         for p in learner.projections:
             weights.append(read[at : at + p.weights.size].reshape(p.weights.shape))
             at += p.weights.size
-        for population in learner.populations:
-            errors.append(read[at : at + population.size])
-            at += population.size
+        for p in learner.projections:
+            errors.append(read[at : at + len(p.weights)])
+            at += len(p.weights)
         count = len(learner.projections)
         thresholds, number = tuple(int(v) for v in read[at : at + count]), int(read[at + count])
         counters = [int(v) & 0xFFFFFFFF for v in read[at + count + 1 :]]
@@ -162,7 +162,8 @@ class LearningRun:
     ) -> Learned:
         """Learn (or only answer) from reset.
 
-        :param x: [samples, 1, inputs]. :param period: samples between two read-outs of everything.
+        :param x: [samples, 1, inputs], those of all inputs side by side.
+        :param period: samples between two read-outs of everything.
         :param resume: weights, thresholds and number to begin with, written by the host.
         :raises SimulationError: the RTL stopped or broke the protocol.
         """
@@ -177,7 +178,8 @@ class LearningRun:
             loads += [(*p, v) for p, v in zip(places[-len(tail) :], tail, strict=True)]
         with tempfile.TemporaryDirectory(prefix="apical-") as base:
             folder = Path(base)
-            _write_beats(folder / "in0.bin", pack(x, 1, 1))
+            for i, part in enumerate(split_input(self.network, x).values()):
+                _write_beats(folder / f"in{i}.bin", pack(part, 1, 1))
             np.asarray(labels, np.int32).tofile(folder / "labels.bin")
             np.asarray(places, np.int32).tofile(folder / "places.bin")
             np.asarray(loads, np.int32).tofile(folder / "loads.bin")

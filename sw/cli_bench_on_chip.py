@@ -6,6 +6,7 @@ that learning without any gate would write (each candidate of each sample) over 
 `write_saving_over_ungated`: the same for a chip without gates that leaves out only the updates that round to 0.
 `joules_per_…`: at 45 nm, and (`_pcm`) with the weights in phase-change memory (docs/reference/energy.md, "Learning");
 of a learned sample its inference included.
+`two_point_…`: the same chip with two-point cells, without gates, equal over fewer samples.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from apical.sw.on_chip import Learning
 
 CELLS, SEED = 100, 0
-RTL_SAMPLES, PERIOD = 20_000, 1000
 TECHNOLOGIES = {"": "horowitz-45nm", "_pcm": "pcm-weights"}
+RTL_SAMPLES, PERIOD, TWO_POINT_SAMPLES = 20_000, 1000, 2000
 LANES = (100, 5)  # synapse and neuron lanes at most, of the learning and of the plain design
 
 
@@ -96,6 +97,24 @@ def joules(gated: OnChip, plain: OnChip) -> dict[str, float | int | None]:
     return out
 
 
+def two_point(train: tuple[IntArray, IntArray], test: tuple[IntArray, IntArray]) -> dict[str, float | int | None]:
+    """Cells that learn through both compartments; the encoding is the same."""
+    from apical.hw.learning import learning_options
+
+    network = on_chip_recipe.network(CELLS, SEED, "two_point")
+    options, samples = learning_options(network, *LANES), min(TWO_POINT_SAMPLES, len(train[1]))
+    chip, learned, inference = proven(network, on_chip_recipe.learning(law="two_point"), options, train, samples)
+    goes_on(chip, train, samples, "golden, two-point cells")
+    writes = sum(chip.counters[f"projection {p.name}: weight writes"] for p in chip.projections)
+    return {
+        "two_point_samples_equal": samples,
+        "two_point_accuracy": accuracy(chip, test),
+        "two_point_writes_per_sample": writes / len(train[1]),
+        "two_point_cycles_per_learned_sample": learned.cycles / samples,
+        "two_point_cycles_per_inference": inference,
+    }
+
+
 def figures() -> dict[str, float | int | None]:
     """Flat figures."""
     from apical.hw import utilization, verilog
@@ -138,6 +157,7 @@ def figures() -> dict[str, float | int | None]:
         "saturations": total(chip, "saturations"),
         **joules(chip, plain),
     }
+    out |= two_point(train, test)
     with common.progress("area"):
         design, _ = rtl.generate(network, gated, options)
         found = utilization.synthesize_xcup(design.verilog, design.manifest.top).summary()

@@ -424,10 +424,13 @@ def test_an_option_out_of_range_is_refused(make: Any, message: str) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize(("gates", "least"), [("none", 0.86), ("lazy", 0.86), ("all", 0.83)])
-def test_digits_are_learned_on_the_chip(gates: on_chip_recipe.Gates, least: float) -> None:
-    network = on_chip_recipe.network()
-    chip = OnChip(network, on_chip_recipe.learning(gates))
+@pytest.mark.parametrize(
+    ("law", "gates", "least"),
+    [("relu", "none", 0.86), ("relu", "lazy", 0.86), ("relu", "all", 0.83), ("two_point", "none", 0.88)],
+)
+def test_digits_are_learned_on_the_chip(law: on_chip_recipe.Cells, gates: on_chip_recipe.Gates, least: float) -> None:
+    network = on_chip_recipe.network(law=law)
+    chip = OnChip(network, on_chip_recipe.learning(gates, law=law))
     train, test = (datasets.load(f"mnist:{split}") for split in ("sample-train", "sample"))
     for _ in range(3):
         chip.learn(train.encode(network.encoding), train.labels)
