@@ -160,7 +160,7 @@ def sites(network: Network, options: HardwareOptions, axi: AxiOptions) -> tuple[
     found: list[Site | Store] = []
     projections = [q for q in network.projections if q.pattern != "pool"]
     if axi.learning is not None:
-        projections, populations = on_chip.chain(network, axi.learning)
+        projections = [*on_chip.chain(network, axi.learning).projections]
     for q in projections:
         found.append(
             Site(
@@ -178,10 +178,10 @@ def sites(network: Network, options: HardwareOptions, axi: AxiOptions) -> tuple[
             )
         )
     if axi.learning is not None:
-        for p in populations:
-            order = Order(p.size, None, options.lanes[p.name])
-            lanes = options.lanes[p.name].synapse
-            found.append(Store(len(found), "errors", p.name, order.words, lanes, p.size, writable=False))
+        for q in projections:
+            size, lanes = len(q.weights), options.lanes[q.target]
+            words = Order(size, None, lanes).words
+            found.append(Store(len(found), "errors", q.name, words, lanes.synapse, size, writable=False))
         for q in projections:
             found.append(Store(len(found), "threshold", q.name, 1, 1, 1))
         found.append(Store(len(found), "samples", network.name, 1, 1, 1))

@@ -213,9 +213,7 @@ def _loops(network: Network) -> list[list[str]]:
 
 def _arrays(network: Network, samples: int, ticks: int, states: bool) -> tuple[Arrays, dict[str, Arrays]]:
     """Room for what each population sends, [samples, ticks, neurons], and for its states where they are wanted."""
-    values: Arrays = {
-        p.name: np.zeros((samples, ticks, p.size), _small_type(p.value_range)) for p in network.populations
-    }
+    values = {p.name: np.zeros((samples, ticks, p.size), _small_type(p.value_range)) for p in network.populations}
     kept = network.populations if states else ()
     return values, {p.name: {k: np.zeros((samples, ticks, p.size), np.int64) for k in p.initial} for p in kept}
 
@@ -226,8 +224,7 @@ class Machine:
     :ivar state: per population and state, [samples, neurons], after the last tick.
     :ivar past: per node with delayed projections, what it sent in its last ticks, [samples, longest delay, size].
     :ivar counters: of all that was pushed, whatever was started anew in between.
-    :ivar window: ticks of all gates' windows together: where a sequence may be cut.
-    :ivar partial: the last push ended within a window, so it ended the sample.
+    :ivar window, partial: ticks of all gates' windows together; the last push ended within one, so it ended the sample.
     """
 
     def __init__(self, network: Network) -> None:

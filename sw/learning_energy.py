@@ -174,16 +174,13 @@ def _hidden(
 def _slopes(counts: Counts, times: int, network: Network, population: Population) -> list[Interval | int]:
     """Count evaluations of a law's slopes; what they can be, by driven compartment. A relu cell that sent has 1."""
     law, currents = population.law, network.freed().currents(population)
-    slopes: Any = getattr(law, "slopes", None)
-    if slopes is None:
-        return [1] * len(currents)
     names = (*law.compartments, *population.params)
     given = [currents.get(c, Interval(0, 0)) for c in law.compartments]
     given += [Interval(int(a.min()), int(a.max())) for a in population.params.values()]
 
     def text(ops: Any, *values: Any) -> Any:
         parts = dict(zip(names, values, strict=True))
-        return slopes(ops, {c: parts[c] for c in law.compartments}, {k: parts[k] for k in population.params})
+        return law.slopes(ops, {c: parts[c] for c in law.compartments}, {k: parts[k] for k in population.params})
 
     _evaluate(counts, times, text, *given)
     found = text(IntervalOps(), *given)

@@ -152,7 +152,8 @@ def spent(run: Run, device: Device, which: str | Path | Technology = DEFAULT) ->
 
     :returns: plain data (JSON): `technology`, `title`; `joules` over the life by part and `total` (None as in
         `learning_energy.report`), `joules_per_sample` late in the run, `writes_per_sample` late in the run;
-        `writes_per_weight` over the life (`mean`, `most`), also `by_projection`; `endurance` and `endurance_source`, None where not known;
+        `writes_per_weight` over the life (`mean`, `most`), also `by_projection`; `endurance` and `endurance_source`,
+        None where not known;
         `life_years` (`most_written`: each weight in its place, `levelled`: all worn alike; None: endurance unknown or
         never reached); `unpriced`, `notes`; `curve`: over `years` the joules of `inference`, `learning` and its
         `writes`, and `most_written`.
