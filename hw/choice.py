@@ -118,9 +118,13 @@ class _Caps:
 
 
 def _lanes(population: Population, caps: _Caps) -> Lanes:
-    """Within the limits; more lanes than targets only to let the neuron lanes divide them."""
+    """Within the limits; where all targets have lanes, as few of both as take no more rows."""
     across = population.size if population.shape is None else population.shape[0]  # a map's lanes are channels
-    return Lanes(min(caps.synapse, -(-across // caps.neuron) * caps.neuron), caps.neuron, caps.event)
+    if caps.synapse < across:
+        return Lanes(caps.synapse, caps.neuron, caps.event)
+    rows = -(-across // caps.neuron)
+    neuron = next(n for n in range(caps.event, caps.neuron + 1, caps.event) if -(-across // n) == rows)
+    return Lanes(rows * neuron, neuron, caps.event)
 
 
 def _options(network: Network, caps: Mapping[str, _Caps], inputs: Mapping[str, int]) -> HardwareOptions:

@@ -23,7 +23,7 @@ from apical.hw.boards import Board
 
 BASES = {True: (0xA000_0000, 0xA001_0000, 0), False: (0x4400_0000, 0x4410_0000, 0x4420_0000)}
 """Addresses of the registers, of the DMA's (with a processor) or the FIFO's registers, and of the FIFO's words."""
-TOP, ACCELERATOR = "apical_axi", "accelerator"
+TOP, ACCELERATOR = "apical_axi", "core"
 _WORD = re.compile(r"[A-Za-z0-9_.:+/-]{0,80}")
 BANNER = "# Written by apical for {board} ({part}). Not run in Vivado and not on silicon by its authors."
 
@@ -123,7 +123,7 @@ def values(board: Board, interface: Interface, mhz: float) -> dict[str, Any]:
         "top": interface.top,
         "identity": interface.identity,
         "accelerator": ACCELERATOR,
-        "saif_path": f"apical_top/{ACCELERATOR}",
+        "saif_path": "apical_top/accelerator",
         "address_range": _range(interface.address_bits),
         "data_bits": interface.data_bits,
         "jtag_bits": min(interface.data_bits, 64),
@@ -143,6 +143,14 @@ def values(board: Board, interface: Interface, mhz: float) -> dict[str, Any]:
     }
 
 
+def render(template: str, known: Mapping[str, Any]) -> str:
+    """A template of this folder, ``vivado_*.j2``, filled in.
+
+    :raises VivadoError: a value that isn't a plain word (`word`).
+    """
+    return _environment().get_template(f"vivado_{template}.j2").render(known)
+
+
 def scripts(board: Board, interface: Interface, mhz: float | None = None) -> dict[str, str]:
     """Every script and constraint file by its path in the folder.
 
@@ -150,10 +158,9 @@ def scripts(board: Board, interface: Interface, mhz: float | None = None) -> dic
     :raises VivadoError: a board without what a project needs.
     """
     known = values(board, interface, float(mhz or board.design_mhz or 100.0))
-    environment = _environment()
 
     def text(template: str) -> str:
-        return environment.get_template(f"vivado_{template}.j2").render(known)
+        return render(template, known)
 
     system = "zynq.tcl" if board.processor else "jtag.tcl"
     return {

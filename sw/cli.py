@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from apical.sw import cli_common as common
-from apical.sw import cli_damage, cli_gates, cli_hardware, cli_import, cli_life, cli_stream
+from apical.sw import cli_damage, cli_gates, cli_hardware, cli_import, cli_life, cli_stream, cli_synth
 from apical.sw.cli_common import (
     BundleArgument,
     CliError,
@@ -221,6 +221,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 cli_hardware.add(app)
+cli_synth.add(app)
 cli_stream.add(app)
 cli_import.add(app)
 cli_damage.add(app)

@@ -1,11 +1,11 @@
-"""The commands that build, prove, price and place hardware: build, cosim, energy, synth, report, bench."""
+"""The commands that build, prove and price hardware: build, cosim, energy, report, bench."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,10 +27,6 @@ from apical.sw.cli_common import (
     WorkersOption,
 )
 
-if TYPE_CHECKING:
-    from apical.sw.network import Network
-
-WIDEST = "For a board: the widest that fit, unless given. For xcup: 128, 8, 1."
 TechnologyOption = Annotated[str, typer.Option("--technology", help="A price table's name or file, or all.")]
 EngineOption = Annotated[Literal["verilated", "cocotb"], typer.Option(help="Compiled batch engine, or bench.")]
 
@@ -40,7 +36,6 @@ def add(app: typer.Typer) -> None:
     app.command(epilog="Example: apical build zoo:mnist-lif -o rtl --event-lanes 4")(build)
     app.command(epilog="Example: apical cosim zoo:mnist-lif --data mnist:test --json")(cosim)
     app.command(epilog="Example: apical energy zoo:mnist-lif --data mnist:sample --technology horowitz-45nm")(energy)
-    app.command(epilog="Example: apical synth zoo:mnist-lif --target xcup -o area")(synth)
     app.command(epilog="Example: apical report zoo:mnist-lif --data mnist:sample -o report.html")(report)
     app.command(epilog="Example: apical bench datapath --json")(bench)
 
@@ -82,6 +77,10 @@ def cosim(
     ] = "verilated",
     workers: WorkersOption = 2,
     states: Annotated[bool, typer.Option("--states", help="Compare every membrane state after every tick.")] = False,
+    netlist: Annotated[
+        Literal["xcup", "ecp5"] | None,
+        typer.Option(help="Run the netlist that Yosys maps to this family in place of the RTL."),
+    ] = None,
     synapse_lanes: SynapseOption = 128,
     neuron_lanes: NeuronOption = 8,
     event_lanes: EventOption = 1,
@@ -92,28 +91,33 @@ def cosim(
 ) -> None:
     """Run golden and the RTL on the same input and compare outputs, per-tick events and every counter.
 
-    Exit status 0 only where all are equal; a mismatch names the first divergence.
+    Exit status 0 only where all are equal; a mismatch names the first divergence. A netlist shows outputs and counters.
     """
-    from apical.sim import equivalence
+    from apical.sim import equivalence, gate_level
     from apical.sw import pipeline
 
+    if netlist is not None and (states or engine != "verilated"):
+        raise CliError("--netlist: expected the batch engine without --states")
     with Reply(as_json) as reply:
         network = common.load_bundle(bundle)
         x, labels = common.load_input(network, input_file, data, limit)
         network, x, lost = common.damaged(network, x, kill, what, damage_seed)
         options = common.hardware_options(network, synapse_lanes, neuron_lanes, event_lanes)
-        with common.progress(f"cosim ({engine})") as update:
-            result = equivalence.cosim(
-                network,
-                x,
-                options=options,
-                labels=labels,
-                engine=engine,
-                workers=workers,
-                states=states,
-                reuse=True,
-                progress=update,
-            )
+        with common.progress(f"cosim ({netlist or engine})") as update:
+            if netlist is not None:
+                result = gate_level.cosim(network, x, options, netlist, labels=labels, workers=workers, progress=update)
+            else:
+                result = equivalence.cosim(
+                    network,
+                    x,
+                    options=options,
+                    labels=labels,
+                    engine=engine,
+                    workers=workers,
+                    states=states,
+                    reuse=True,
+                    progress=update,
+                )
         answer = result.summary() | lost
         text = pipeline.sentence(result) + "\n" + common.table({k: v for k, v in answer.items() if k != "equal"})
         reply.finish(answer, text, holds=result.equal)
@@ -158,66 +162,6 @@ def energy(
         else:
             answer = pricing.report(network, trace, table, units=units, constants=constants) | found
             reply.finish(answer, cli_energy.text(answer))
-
-
-def synth(
-    bundle: BundleArgument,
-    target: Annotated[str, typer.Option("--target", help="xcup (UltraScale+ area), or a board's name.")] = "xcup",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for netlist, reports, bitstream.")
-    ] = None,
-    synapse_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
-    neuron_lanes: Annotated[int | None, typer.Option(min=1, max=4096, help=WIDEST)] = None,
-    event_lanes: Annotated[int | None, typer.Option(min=1, max=64, help=WIDEST)] = None,
-    frequency: Annotated[
-        float | None, typer.Option("--mhz", min=1, max=400, help="The design's clock [default: the board's]")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Area for UltraScale+ (Yosys), or place, route, timing and bitstream for an open board."""
-    with Reply(as_json) as reply:
-        network = common.load_bundle(bundle)
-        given = synapse_lanes or neuron_lanes or event_lanes
-        lanes = (synapse_lanes or 128, neuron_lanes or 8, event_lanes or 1)
-        if target == "xcup":
-            reply.finish(_area(network, lanes, output))
-        else:
-            reply.finish(_board(network, lanes if given else None, target, output, frequency))
-
-
-def _area(network: Network, lanes: tuple[int, int, int], output: Path | None) -> dict[str, Any]:
-    from apical.hw import utilization, verilog
-    from apical.sw import pipeline
-    from apical.sw.bundle import write_directory
-
-    answer = pipeline.area(network, lanes)
-    if output is not None:
-        design = verilog.generate(network, common.hardware_options(network, *lanes))
-        log = utilization.synthesize_xcup(design).log
-
-        def fill(folder: Path) -> None:
-            (folder / f"{design.manifest.top}.v").write_text(design.verilog, encoding="utf-8")
-            (folder / "utilization.json").write_text(json.dumps(answer) + "\n", encoding="utf-8")
-            (folder / "yosys.log").write_text(log, encoding="utf-8")
-
-        write_directory(output, fill)
-        answer["files"] = [str(f) for f in sorted(output.iterdir())]
-    return answer
-
-
-def _board(
-    network: Network, lanes: tuple[int, int, int] | None, target: str, output: Path | None, frequency: float | None
-) -> dict[str, Any]:
-    from apical.hw import boards, open_flow
-
-    if target not in boards.names():
-        raise CliError(f"--target {target!r}: expected xcup or one of {', '.join(boards.names())}")
-    if output is None:
-        raise CliError("-o: expected a folder for the bitstream and its reports, got none")
-    options = common.hardware_options(network, *lanes) if lanes else None
-    with common.progress(f"bitstream for {target}"):
-        placed = open_flow.build(network, target, output, options=options, frequency_mhz=frequency)
-    return {"target": target, **placed.summary()}
 
 
 def report(

@@ -37,6 +37,9 @@ COMMANDS = [
     "import",
     "damage",
     "gates",
+    "life",
+    "fit",
+    "reports",
 ]
 
 

@@ -16,7 +16,7 @@ phys_opt_design
 route_design
 set activity [file join $here activity.saif]
 if {[file exists $activity]} {
-    current_instance accelerator
+    current_instance core
     read_saif -strip_path apical_top/accelerator $activity
     current_instance
 }
