@@ -136,6 +136,8 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
             m.d.sync += [s.eq(self._same(piece[i], piece[j])) for (i, j), s in same.items()]
         with m.Elif(takes):
             m.d.sync += left.eq(left & ~group)
+        with m.If(self.flush):
+            m.d.sync += [blocks.eq(0), left.eq(0)]
         ranks = self._group(m, block, left, same, group)
         self._beats(m, block, group, ranks, left.any(), takes)
         return m
@@ -270,7 +272,7 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
                 with m.If(own):
                     m.d.comb += self.label.eq(s.index)
             m.d.comb += free.eq(~Cat(waits).any() & (~Cat(labels).any() | ~first.valid | first.ready))
-        m.d.comb += takes.eq(some & free & self.enable & (~self.hold | self.middle))
+        m.d.comb += takes.eq(some & free & self.enable & ~self.flush & (~self.hold | self.middle))
         m.d.comb += self.ended.eq(takes & final)
         events = Cat(group[j] & s.event & ~self._is_label(s) for j, s in enumerate(block)).any()
         with m.If(takes & (events | ends)):

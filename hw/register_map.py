@@ -288,7 +288,7 @@ def _fixed(network: Network, axi: AxiOptions, inputs: SlotFormat, outputs: SlotF
     yield _slot("INPUT_SLOT", 0x028, inputs, "input")
     yield _slot("OUTPUT_SLOT", 0x02C, outputs, "output")
     enable = _flag(0, "ENABLE", "words go into the datapath", "rw")
-    flush = _flag(1, "FLUSH", "words that come are accepted and dropped", "rw")
+    flush = _flag(1, "FLUSH", "words that wait and words that come are dropped", "rw")
     yield Register("CONTROL", 0x040, "What the input does.", (enable, flush))
     reset = _flag(0, "SOFT_RESET", "datapath, streams and counters begin anew", "wo")
     snapshot = _flag(1, "SNAPSHOT", "all counters are copied in one cycle", "wo")
