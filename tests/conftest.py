@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,10 @@ from apical.sw.network import Input, IntArray, Network, Population, Projection
 
 # pytest runs one process per core: more threads than that only fight each other.
 torch.set_num_threads(1)
+
+# A machine that is busy with other work is no fault of a test.
+hypothesis.settings.register_profile("apical", deadline=None)
+hypothesis.settings.load_profile("apical")
 
 # A job that a script started in the background ignores Ctrl-C, and so would every program that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

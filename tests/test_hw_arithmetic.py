@@ -62,7 +62,7 @@ RANGES = {"a": Interval(-100, 100), "b": Interval(0, 15), "c": Interval(-8, 7)}
 POINTS = [(-100, 0, -8), (100, 15, 7), (0, 0, 0), (37, 3, -5), (-1, 15, -1), (64, 8, 1)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(expressions())
 def test_every_backend_computes_the_same_integers_within_the_proven_interval(expression: Expression) -> None:
     ranges = IntervalOps()

@@ -24,7 +24,7 @@ def packed(draw: st.DrawFn) -> tuple[npt.NDArray[Any], Beats]:
     return x, pack(x, lanes, classes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(packed())
 def test_unpack_is_the_inverse(case: tuple[npt.NDArray[Any], Beats]) -> None:
     x, beats = case
@@ -32,7 +32,7 @@ def test_unpack_is_the_inverse(case: tuple[npt.NDArray[Any], Beats]) -> None:
     assert beats.keep.sum() == np.count_nonzero(x)  # each event once
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(packed())
 def test_ticks_and_samples_are_closed_once_and_no_beat_is_wasted(case: tuple[npt.NDArray[Any], Beats]) -> None:
     x, beats = case
@@ -46,7 +46,7 @@ def test_ticks_and_samples_are_closed_once_and_no_beat_is_wasted(case: tuple[npt
     assert len(beats) == sum(max(1, -(-int(c.max()) // shared)) for c in counts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(packed())
 def test_unused_lanes_are_zero(case: tuple[npt.NDArray[Any], Beats]) -> None:
     _, beats = case

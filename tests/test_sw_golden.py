@@ -109,7 +109,7 @@ def test_two_point_cells_equal_the_reference(two_point: Network, make_input: Cal
     assert_as_reference(two_point, make_input(two_point, 7, 3))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     compare=st.sampled_from(["gt", "ge"]),

@@ -122,7 +122,7 @@ MODULATED = [
 
 
 @pytest.mark.parametrize("law", [*(LAWS[name]() for name in sorted(LAWS)), *SHIFTS, *MODULATED], ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_training_computes_what_golden_computes(law: Law, data: st.DataObject) -> None:
 

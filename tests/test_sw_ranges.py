@@ -51,7 +51,7 @@ def test_an_interval_is_no_wider_than_its_corners(name: str, a: Interval, b: Int
 
 
 @pytest.mark.parametrize("name", sorted(LAWS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_law_keeps_its_formats(name: str, data: st.DataObject) -> None:
     law = LAWS[name]()

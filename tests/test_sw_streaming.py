@@ -25,7 +25,7 @@ def joined(network: Network, trace: golden.Trace) -> IntArray:
     return np.concatenate([trace.outputs[o][0] for o in network.outputs], axis=1).astype(np.int64)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 40), max_size=6))
 def test_how_a_stream_is_cut_makes_no_difference(seed: int, cuts: list[int]) -> None:
     rng = random.Random(seed)
@@ -60,7 +60,7 @@ def test_classes_are_those_of_the_decoder_in_every_tick(monitor: Monitor, spikes
     assert Stream(other).classes(Stream(other).push(x)) is None
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), cut=st.integers(0, 20))
 def test_a_saved_stream_goes_on_in_another_process(
     tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int
