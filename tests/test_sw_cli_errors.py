@@ -246,5 +246,6 @@ def test_too_many_lanes_for_a_board_say_what_would_fit(apical: Apical, tmp_path:
 
 def test_an_unknown_target_is_named(apical: Apical, lif_bundle: Path) -> None:
     refused(
-        apical("synth", lif_bundle, "--target", "spartan"), "--target 'spartan': expected xcup or one of colorlight-i5, …"
+        apical("synth", lif_bundle, "--target", "spartan"),
+        "--target 'spartan': expected xcup or one of colorlight-i5, …",
     )
