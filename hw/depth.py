@@ -52,7 +52,7 @@ class Path:
 
     :param levels: LUT levels.
     :param cells: types of the cells on it, in order.
-    :param start, end: nets of the registers (or ports) at its ends.
+    :param start, end: registers (by their output's net) or ports at its ends.
     """
 
     levels: int
@@ -119,6 +119,7 @@ class _Graph:
         self.arcs: list[_Arc] = []
         self.starts: dict[Bit, tuple[float, bool]] = {}  # levels that a path has there, and if they are a DSP's
         self.ends: dict[Bit, bool] = {}  # and if a DSP's logic follows
+        self.behind: dict[Bit, Bit] = {}  # an output of the register that a path ends in
         self.kinds: dict[str, str] = {}
         for name, port in module["ports"].items():
             del name
@@ -167,6 +168,8 @@ class _Graph:
         for port, _, bit in inputs:
             if not re.fullmatch(r"C|CLK\w*|WCLK|G|CLKARDCLK|CLKBWRCLK", port):
                 self._end(bit)
+                if outputs:
+                    self.behind.setdefault(bit, outputs[0][2])
         for *_, bit in outputs:
             self._start(bit, levels)
 
@@ -267,6 +270,9 @@ def logic_depth(netlist: Mapping[str, Any], top: str) -> Depth:
             arc, dsp = came[dsp][bit]
             cells.append(graph.kinds[arc[3]])
             bit = arc[0]
-        return Path(int(total), names.get(bit, str(bit)), names.get(end, str(end)), tuple(reversed(cells)))
+        finish = names.get(end, "$")
+        if "$" in finish and end in graph.behind:  # the register's own name
+            finish = names.get(graph.behind[end], finish)
+        return Path(int(total), names.get(bit, str(bit)), finish, tuple(reversed(cells)))
 
     return Depth(path(False), path(True))

@@ -95,7 +95,7 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
         m.submodules.neurons, m.submodules.queue = neurons, queue
         clear = Signal(len(arrays), init=-1)
         spacing = max(neurons.spacing, *(a.spacing for a in arrays if isinstance(a, ConvArray)), 0)
-        go, wait = Signal(), Signal(range(spacing))
+        go, wait, rested = Signal(), Signal(range(spacing)), Signal(init=1)  # rested: wait is 0
         pause: Value = Const(spacing - 1)
         # The first undelayed projection says which tick is a sample's last; delayed ones run into the next sample.
         final = next(a.final for a in arrays if a.projection.delay == 0)
@@ -127,13 +127,13 @@ class PopulationUnit(wiring.Component):  # type: ignore[misc]
             m.d.comb += array.go.eq(go)
         m.d.comb += [
             at_last.eq(_all([a.at_last for a in arrays])),
-            go.eq(at_last & (wait == 0) & queue.room & (clear.all() | ~final)),
+            go.eq(at_last & rested & queue.room & (clear.all() | ~final)),
             queue.reserve.eq(go),
         ]
         with m.If(go):
-            m.d.sync += wait.eq(pause)
-        with m.Elif(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
+            m.d.sync += [wait.eq(pause), rested.eq(pause == 0)]
+        with m.Elif(~rested):
+            m.d.sync += [wait.eq(wait - 1), rested.eq(wait == 1)]
 
         start = go
         for cycle in range(arrays[0].latency - 1):

@@ -123,7 +123,7 @@ def values(board: Board, interface: Interface, mhz: float) -> dict[str, Any]:
         "top": interface.top,
         "identity": interface.identity,
         "accelerator": ACCELERATOR,
-        "saif_path": "apical_top/accelerator",
+        "saif_path": "TOP/apical_top/accelerator",
         "address_range": _range(interface.address_bits),
         "data_bits": interface.data_bits,
         "jtag_bits": min(interface.data_bits, 64),

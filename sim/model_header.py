@@ -88,8 +88,38 @@ def _recorder(manifest: Manifest) -> str:
     )
 
 
-def model_header(manifest: Manifest) -> str:
-    """The C++ header that knows the ports; made of indices only."""
+def _traced(top: str, half_period_ps: int) -> str:
+    """C++ class of a model whose every evaluation, half a clock period after the last, goes into activity.saif."""
+    lines = [
+        '#include "verilated_saif_c.h"',
+        f"class Model : public V{top} {{",
+        "    VerilatedSaifC saif;",
+        "    uint64_t now = 0;",
+        "",
+        "  public:",
+        f"    explicit Model(VerilatedContext *c) : V{top}((c->traceEverOn(true), c)) {{",
+        "        trace(&saif, 99);",
+        '        saif.open("activity.saif");',
+        "    }",
+        "    void eval() {",
+        f"        V{top}::eval();",
+        "        saif.dump(now);",
+        f"        now += {half_period_ps};",
+        "    }",
+        "    void final() {",
+        "        saif.close();",
+        f"        V{top}::final();",
+        "    }",
+        "};",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def model_header(manifest: Manifest, half_period_ps: int = 0) -> str:
+    """The C++ header that knows the ports; made of indices only.
+
+    :param half_period_ps: above 0: the model writes its switching activity at such a clock.
+    """
     ins, outs = manifest.inputs, manifest.outputs
     idle = [f"t.{s.prefix}_valid = 0;" for s in ins] + [f"t.{s.prefix}_ready = 1;" for s in outs]
     if manifest.point is not None:
@@ -99,7 +129,8 @@ def model_header(manifest: Manifest) -> str:
     ]
     parts = [
         "#pragma once\n#include <cstdint>\n#include <vector>\n",
-        f'#include "V{manifest.top}.h"\nusing Model = V{manifest.top};\n',
+        f'#include "V{manifest.top}.h"\n',
+        _traced(manifest.top, half_period_ps) if half_period_ps else f"using Model = V{manifest.top};\n",
         f"constexpr int INPUTS = {len(ins)}, OUTPUTS = {len(outs)}, COUNTERS = {len(manifest.counters)};\n",
         f"constexpr size_t IN_LANES[] = {{{', '.join(str(s.event_lanes) for s in ins)}}};\n",
         f"constexpr size_t OUT_SIZE[] = {{{', '.join(str(s.size) for s in outs)}}};\n",

@@ -25,6 +25,7 @@ from apical.hw import tools
 from apical.hw.design import Design, HardwareOptions
 from apical.sim.model_header import model_header
 from apical.sim.stimulus import Beats, in_stream, pack
+from apical.sw.bundle import write_file
 from apical.sw.cache import made
 from apical.sw.golden import Trace, check_input, split_input
 from apical.sw.network import Network
@@ -55,13 +56,27 @@ def _verilator_root() -> Path:
     return Path(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip())
 
 
-def _compile(sources: list[Path], optimize: str, include: list[Path], work: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Saif:
+    """Where the switching activity of a run goes, and at which clock it is written down."""
+
+    file: Path
+    clock_mhz: float
+
+    @property
+    def half_period_ps(self) -> int:
+        """Picoseconds between two edges."""
+        return round(5e5 / self.clock_mhz)
+
+
+def _compile(sources: list[Path], optimize: str, include: list[Path], work: Path, traced: bool = False) -> list[Path]:
     """Objects of C++ sources, two at a time; what runs once (Verilator's ``__Slow`` files) isn't optimized.
 
     :raises ToolMissing, ToolFailed: no compiler, or its errors.
     """
     flags = ["-std=c++17", "-faligned-new", "-w", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0"]
-    flags += ["-DVM_TIMING=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
+    flags += [f"-DVM_TRACE={traced:d}", f"-DVM_TRACE_SAIF={traced:d}"]
+    flags += ["-DVM_TIMING=0", "-DVM_TRACE_FST=0", "-DVM_TRACE_VCD=0"]
     paths = [f"-I{folder}" for folder in include]
     compiler = tools.find("g++")
 
@@ -76,38 +91,42 @@ def _compile(sources: list[Path], optimize: str, include: list[Path], work: Path
         return list(pool.map(one, sorted(sources, key=lambda s: -s.stat().st_size)))
 
 
-def _runtime() -> list[Path]:
+def _runtime(traced: bool = False) -> list[Path]:
     """Verilator's own run-time library, compiled once per version of the tools."""
     root = _verilator_root()
     include = root / "include"
 
     def make(work: Path) -> None:
-        sources = [include / f"{name}.cpp" for name in ("verilated", "verilated_threads")]
-        for built in _compile(sources, "-O2", [include, include / "vltstd"], work):
+        names = ("verilated", "verilated_threads", *(("verilated_saif_c",) if traced else ()))
+        sources = [include / f"{name}.cpp" for name in names]
+        for built in _compile(sources, "-O2", [include, include / "vltstd"], work, traced):
             built.rename(work / "keep" / built.name)
 
-    versions = (tools.version("verilator"), tools.version("g++"))
+    versions = (tools.version("verilator"), tools.version("g++"), *(("saif",) if traced else ()))
     return sorted(made("verilator-runtime", versions, make).glob("*.o"))
 
 
-def build(design: Design, *, fast_build: bool = False, main: Path = MAIN) -> Path:
+def build(design: Design, *, fast_build: bool = False, main: Path = MAIN, half_period_ps: int = 0) -> Path:
     """Compile a design's simulator, or find it in the cache.
 
     :param main: its main program.
     :param fast_build: compile quickly for few samples (tests) rather than for speed.
+    :param half_period_ps: above 0: it writes its switching activity at such a clock.
     :returns: the program.
     :raises ToolMissing, ToolFailed: from the tools, with what to do.
     """
-    header, top = model_header(design.manifest), design.manifest.top
+    header, top = model_header(design.manifest, half_period_ps), design.manifest.top
 
     def make(work: Path) -> None:
         tools.find("perl")
-        runtime, include = _runtime(), _verilator_root() / "include"
+        runtime, include = _runtime(half_period_ps > 0), _verilator_root() / "include"
         (work / "design.v").write_text(design.verilog)
         (work / "model.h").write_text(header)
         shutil.copy(main, work / main.name)
         argv = [*tools.find("verilator"), "--cc", "--no-assert", "-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast"]
         argv += ["--x-initial", "fast", "--output-split", "30000", "--top-module", top, "--Mdir", "obj"]
+        if half_period_ps:  # memories' contents are no nets
+            argv += ["--trace-saif", "--trace-max-array", "1", "--timescale-override", "1ps/1ps"]
         argv += ["-Werror-USERERROR", "design.v"]  # $error at elaboration: a cell's model refuses a parameter
         tools.run_tool(argv, work, work / "verilator.log", tools.verilator_environment())
         sources = [*(work / "obj").glob("*.cpp"), work / main.name]
@@ -115,7 +134,7 @@ def build(design: Design, *, fast_build: bool = False, main: Path = MAIN) -> Pat
             (work / "all.cpp").write_text("".join(f'#include "{s}"\n' for s in sorted(sources)))
             sources = [work / "all.cpp"]
         paths = [work / "obj", work, include, include / "vltstd"]
-        objects = _compile(sources, "-O0" if fast_build else "-O2", paths, work)
+        objects = _compile(sources, "-O0" if fast_build else "-O2", paths, work, half_period_ps > 0)
         program = work / "keep" / "simulate"
         link = [*tools.find("g++"), "-o", str(program), *map(str, [*objects, *runtime]), "-lpthread"]
         tools.run_tool(link, work, work / "link.log")
@@ -177,10 +196,10 @@ class _Shard:
             beats = pack(in_stream(parts[port.node], port.index_of), port.event_lanes, port.classes, endless=endless)
             _write_beats(folder / f"in{i}.bin", beats)
         numbers = (x.shape[0], x.shape[1], round(stalls.inputs * 65536), round(stalls.outputs * 65536), stalls.seed)
-        argv = [str(program), str(folder), *(str(n) for n in (*numbers, reset_at, bare, int(endless), gap))]
+        argv = [str(program.resolve()), str(folder), *(str(n) for n in (*numbers, reset_at, bare, int(endless), gap))]
         with _interrupts_wait():  # an interrupt in here would leave a process that nobody knows
             self.process = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+                argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, cwd=folder
             )
             self.reader = threading.Thread(target=self._read, daemon=True)
             self.reader.start()
@@ -288,16 +307,18 @@ def run_design(
     stalls: Stalls | None = None,
     reset_at: int = 0,
     fast_build: bool = False,
+    saif: Saif | None = None,
     progress: Progress | None = None,
 ) -> Trace:
     """Run a generated (monitor) design; `simulate` is the usual way in.
 
     :param reset_at: > 0: reset the accelerator at that cycle, wherever it is, then run all samples again.
+    :param saif: write the switching activity of everything there; in one process.
     :raises SimulationError: see `SimulationError`.
     """
     x = check_input(design.network, x)
-    program = build(design, fast_build=fast_build)
-    workers = max(1, min(workers, x.shape[0]))
+    program = build(design, fast_build=fast_build, half_period_ps=saif.half_period_ps if saif else 0)
+    workers = max(1, min(workers, x.shape[0])) if saif is None else 1
     bounds = [x.shape[0] * w // workers for w in range(workers + 1)]
     with _folders(workers) as folders:
         shards: list[_Shard] = []
@@ -306,7 +327,10 @@ def run_design(
                 part = x[bounds[w] : bounds[w + 1]]
                 _Shard(shards, program, design, part, folder, stalls or Stalls(), reset_at)
             _wait(shards, x.shape[0], progress)
-            return _gather(design, shards)
+            trace = _gather(design, shards)
+            if saif is not None:
+                write_file(saif.file, (folders[0] / "activity.saif").read_bytes())
+            return trace
         finally:
             for shard in shards:
                 shard.end()

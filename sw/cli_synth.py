@@ -1,4 +1,4 @@
-"""The commands that put a network on a device: fit, synth, reports."""
+"""The commands that put a network on a device: fit, synth, activity, reports."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command(epilog="Example: apical fit zoo:mnist-lif --board zcu104")(fit)
     app.command(epilog="Example: apical synth zoo:mnist-lif --target kv260 -o kv260")(synth)
+    app.command(epilog="Example: apical activity zoo:mnist-lif --data mnist:sample --limit 5 -o kv260/vivado")(activity)
     app.command(epilog="Example: apical reports kv260/vivado/reports --json")(reports)
 
 
@@ -255,6 +256,60 @@ def _run(folder: Path, what: Literal["timing", "bitstream"]) -> dict[str, Any]:
             script = (folder / "vivado" / step).resolve()
             tools.run_tool([*start, str(script)], script.parent, script.parent / f"{script.stem}.log")
     return {"ran": steps, **vivado_report.read(folder / "vivado" / "reports")}
+
+
+def activity(
+    bundle: BundleArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for activity.saif and activity.json.")],
+    input_file: InputOption = None,
+    data: DataOption = None,
+    limit: LimitOption = 10,
+    board: Annotated[str, typer.Option("--board", help="For which lanes are chosen, and its clock.")] = "zcu104",
+    synapse_lanes: SynapseChoice = None,
+    neuron_lanes: NeuronChoice = None,
+    event_lanes: EventChoice = None,
+    frequency: Annotated[
+        float | None, typer.Option("--mhz", min=1, max=800, help="Clock [default: the board's]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Switching of a workload: how often every port and register toggles on the RTL (SAIF), and what it counts.
+
+    Beside out_of_context.tcl the file makes Vivado's power that of this workload; `apical reports --prices` then makes
+    a technology table of it.
+    """
+    from apical.hw import choice
+    from apical.sim import activity as switching
+    from apical.sw import bundle as store
+    from apical.sw import energy
+
+    with Reply(as_json) as reply:
+        table = _board(board, "--board")
+        network = common.load_bundle(bundle)
+        x, _ = common.load_input(network, input_file, data, limit)
+        given = synapse_lanes or neuron_lanes or event_lanes
+        if given:
+            options = common.hardware_options(network, synapse_lanes or 128, neuron_lanes or 8, event_lanes or 1)
+        else:
+            options = choice.choose(network, table).options
+        mhz = float(frequency or table.design_mhz or (table.clock.frequency_mhz if table.clock else 100.0))
+        file = output / "activity.saif"
+        with common.progress("switching activity") as update:
+            found = switching.record(network, options, x, file, clock_mhz=mhz, progress=update)
+        content = {
+            "identity": store.identity(network),
+            "samples": int(x.shape[0]),
+            "ticks": int(x.shape[1]),
+            "clock_mhz": mhz,
+            "cycles": found.trace.cycles,
+            "seconds": found.seconds,
+            "nets": len(found.switching.toggles),
+            "toggles": found.switching.total,
+            "lanes": {n: [v.synapse, v.neuron, v.event] for n, v in options.lanes.items()},
+            "counts": energy.counts(network, found.trace),
+        }
+        store.write_file(output / "activity.json", json.dumps(content, indent=1) + "\n")
+        reply.finish({"saif": file, "counted": output / "activity.json", **content})
 
 
 def reports(

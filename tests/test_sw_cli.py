@@ -39,6 +39,7 @@ COMMANDS = [
     "gates",
     "life",
     "fit",
+    "activity",
     "reports",
 ]
 

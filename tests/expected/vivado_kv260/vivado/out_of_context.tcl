@@ -17,7 +17,7 @@ route_design
 set activity [file join $here activity.saif]
 if {[file exists $activity]} {
     current_instance core
-    read_saif -strip_path apical_top/accelerator $activity
+    read_saif -strip_path TOP/apical_top/accelerator $activity
     current_instance
 }
 report_utilization -file [file join $reports utilization.rpt]
