@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from apical.hw.axi_stream import WordLayout, slot_layout
@@ -23,10 +24,12 @@ class Packer(wiring.Component):  # type: ignore[misc]
 
     An output that has closed a tick waits until all have; events of the same tick are taken from any of them, the
     lowest first. `busy`: something is on its way through.
+
+    :param depths: beats that each output may be ahead of the others by, where a gate makes it (`apical.hw.lookahead`).
     """
 
-    def __init__(self, slots: SlotFormat, layouts: list[EventLayout]) -> None:
-        self.slots, self.layouts = slots, layouts
+    def __init__(self, slots: SlotFormat, layouts: list[EventLayout], depths: list[int]) -> None:
+        self.slots, self.layouts, self.depths = slots, layouts, depths
         super().__init__(
             {
                 **{f"events{o}": In(stream.Signature(layout)) for o, layout in enumerate(layouts)},
@@ -63,13 +66,33 @@ class Packer(wiring.Component):  # type: ignore[misc]
         with m.If(goes):
             m.d.sync += [slot_valid.eq(takes & (event | ends)), slot.eq(body)]
             m.d.sync += [slot.event.eq(event), slot.last.eq(ends), slot.final.eq(final)]
-        holding = Cat(valid for valid, *_ in offers).any()
+        holding = Cat(*(valid for valid, *_ in offers), *self._queued).any()
         m.d.comb += self.busy.eq(holding | slot_valid | self._filled)
         return m
 
+    def _queue(self, m: Module, o: int, layout: EventLayout) -> wiring.PureInterface:
+        """An output's stream behind its queue, where it needs one."""
+        events = wiring.flipped(getattr(self, f"events{o}"))
+        if o == 0:
+            self._queued: list[Value] = []
+        if not self.depths[o]:
+            return events
+        m.submodules[f"queue{o}"] = fifo = SyncFIFOBuffered(width=layout.size, depth=self.depths[o])
+        out = stream.Signature(layout).create()
+        m.d.comb += [
+            fifo.w_data.eq(events.payload),
+            fifo.w_en.eq(events.valid),
+            events.ready.eq(fifo.w_rdy),
+            out.payload.eq(fifo.r_data),
+            out.valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(out.ready),
+        ]
+        self._queued.append(fifo.level != 0)
+        return out
+
     def _offer(self, m: Module, o: int, layout: EventLayout) -> tuple[Value, Value, Value, Value, Value]:
         """A beat of one output, event by event: valid, has an event, the slot, ends a sample, this ends the tick."""
-        port, events = self.slots.ports[o], getattr(self, f"events{o}")
+        port, events = self.slots.ports[o], self._queue(m, o, layout)
         beat, left, valid = Signal(layout, name=f"beat{o}", reset_less=True), Signal(layout.lanes), Signal()
         moves = Signal(name=f"moves{o}")
         if o == 0:

@@ -261,17 +261,23 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
             final.eq(Cat(group[j] & s.final for j, s in enumerate(block)).any()),
         ]
         waits: list[Value] = []
+        self._held: list[tuple[Signal, Signal]] = []
         for i, layout in enumerate(self.layouts):
             waits.append(self._beat(m, i, layout, block, group, ranks, ends, final, takes))
-        m.d.comb += free.eq(~Cat(waits).any())
         if self.learns:
             labels = [group[j] & s.event & self._is_label(s) for j, s in enumerate(block)]
-            first = self.events0  # its beat takes the label along; the next label waits for it
+            number = len(self.layouts)
+            outs = [getattr(self, f"events{i}") for i in range(number)]
+            # A sample's last beats take the label along; the next one waits for them.
+            ending = [o.valid & o.payload.final & ~o.ready for o in outs]
+            ending += [valid & held.final for valid, held in self._held[: number if number > 1 else 0]]
             m.d.comb += self.labelled.eq(takes & Cat(labels).any())
             for own, s in zip(labels, block, strict=True):
                 with m.If(own):
                     m.d.comb += self.label.eq(s.index)
-            m.d.comb += free.eq(~Cat(waits).any() & (~Cat(labels).any() | ~first.valid | first.ready))
+            m.d.comb += free.eq(~Cat(waits).any() & ~(Cat(labels).any() & Cat(ending).any()))
+        else:
+            m.d.comb += free.eq(~Cat(waits).any())
         m.d.comb += takes.eq(some & free & self.enable & ~self.flush & (~self.hold | self.middle))
         m.d.comb += self.ended.eq(takes & final)
         events = Cat(group[j] & s.event & ~self._is_label(s) for j, s in enumerate(block)).any()
@@ -312,6 +318,7 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
         has, needed = beat.keep.any(), Signal(name=f"needed{i}")
         held, held_valid = Signal(layout, name=f"held{i}", reset_less=True), Signal(name=f"held_valid{i}")
         goes = Signal(name=f"goes_on{i}")
+        self._held.append((held_valid, held))
         if len(self.layouts) == 1:
             m.d.comb += [out.valid.eq(held_valid), out.payload.eq(held), needed.eq(has | ends)]
             m.d.comb += goes.eq(out.ready)

@@ -15,6 +15,7 @@ from apical.hw.axi_output import OutputGate, Packer
 from apical.hw.axi_stream import STREAM_ERRORS, Unpacker
 from apical.hw.design import Design, HardwareOptions, Manifest
 from apical.hw.learning import Learner, check_learning
+from apical.hw.lookahead import beats, ticks_ahead
 from apical.hw.register_map import AxiOptions, register_map
 from apical.hw.verilog_text import convert, convert_rtlil
 from apical.sw.network import Network
@@ -42,7 +43,9 @@ class AxiSystem(wiring.Component):  # type: ignore[misc]
         self.registers = RegisterFile(self.map)
         self.weights = WeightAccess(self.registers, self.core) if self.map.sites else None
         self.unpacker = Unpacker(self.map.inputs, [self.core.layouts[i.name] for i in network.inputs])
-        self.packer = Packer(self.map.outputs, [self.core.layouts[name] for name in network.outputs])
+        ahead = {name: n for name, n in ticks_ahead(network).items() if name in network.outputs}
+        depths = [beats(max(ahead.values()) - ahead[o], network.nodes[o].size) for o in network.outputs]
+        self.packer = Packer(self.map.outputs, [self.core.layouts[o] for o in network.outputs], depths)
         members = {f"s_axi_{n}": member for n, member in self.registers.bus.signature.flip().members.items()}
         for prefix, way, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {

@@ -19,7 +19,7 @@ from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import ReadOnly, RisingEdge
+from cocotb.triggers import ReadOnly, RisingEdge, Timer
 from cocotbext.axi import AxiLiteBus, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 from cocotbext.axi.axil_channels import (
     AxiLiteARSource,
@@ -39,6 +39,7 @@ CHANNELS = {  # payload by channel; all have valid and ready
     "s_axis_t": ("data", "keep", "last", "user"),
     "m_axis_t": ("data", "keep", "last", "user"),
 }
+HALF = 10  # steps of half a clock period
 OURS = ("s_axi_b", "s_axi_r", "m_axis_t")  # the design drives payload and valid
 
 
@@ -166,6 +167,25 @@ class Session:
         self.dut.aresetn.value = 1
         await self.cycles(2)
 
+    async def shake(self, number: int, seed: int) -> None:
+        """In the middle of cycles all inputs but the reset become random and go back: no output may move."""
+        dice, inputs, outputs = random.Random(seed), list[Any](), [self.dut.interrupt]
+        for name, (valid, ready, payload) in self.monitor.signals.items():
+            (outputs if name in OURS else inputs).extend([valid, *payload])
+            (inputs if name in OURS else outputs).append(ready)
+        for _ in range(number):
+            await self.cycles(1)
+            await Timer(HALF + 1, "step")
+            before, shown = [int(s.value) for s in inputs], [int(s.value) for s in outputs]
+            for signal in inputs:
+                signal.value = dice.getrandbits(len(signal))
+            await Timer(2, "step")
+            if [int(s.value) for s in outputs] != shown:
+                self.monitor.problems.append(f"cycle {self.monitor.cycle}: an output follows an input within a cycle")
+            for signal, value in zip(inputs, before, strict=True):
+                signal.value = value
+            await Timer(2, "step")
+
     async def access(self, operations: list[list[int]], limit: int) -> list[list[int]]:
         """Accesses [is write, address, data, strobe, gap], one after the other; answers [data, response].
 
@@ -238,6 +258,8 @@ class Session:
             return await self.cycles(given["number"])
         if kind == "reset":
             return await self.reset()
+        if kind == "shake":
+            return await self.shake(given["number"], given["seed"])
         if kind == "withdraw":  # the master gives up: what it hasn't offered yet
             return self.source.clear()
         if kind == "stall":
@@ -264,7 +286,7 @@ async def bench(dut: Any) -> None:
     for name in ("aclk", "aresetn"):
         getattr(dut, name).value = 0
     session = Session(dut, job)
-    Clock(dut.aclk, 2, unit="step").start(start_high=False)
+    Clock(dut.aclk, 2 * HALF, unit="step").start(start_high=False)
     await session.reset()
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(job["socket"])
