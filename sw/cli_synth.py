@@ -224,7 +224,8 @@ def _ultrascale(
     if area:
         with common.progress("area, by Yosys"):
             rtl = files[f"rtl/{vivado.TOP}.v"]
-            used = utilization.synthesize_xcup(rtl, vivado.TOP, ip_folder.rtlil(network, options, axi))
+            netlist = ip_folder.rtlil(network, options, axi)
+            used = utilization.synthesize_xcup(rtl, vivado.TOP, netlist, utilization.WIRE_PS)
         depth = used.depth or {}
         answer |= used.summary() | {"percent": shares(used, board)}
         answer |= {"levels": depth.get("levels"), "dsp_levels": depth.get("dsp_levels")}

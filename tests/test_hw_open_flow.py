@@ -157,15 +157,30 @@ def test_too_many_lanes_for_the_board_are_refused_before_any_tool_runs(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+# ID codes of the devices (FPGA-TN-02039; Project Trellis, devices.json), as they are in a bitstream.
+ID_CODES = {
+    "ulx3s": 0x41113043,
+    "ulx3s-12f": 0x21111043,
+    "ecpix5-85": 0x81113043,
+    "colorlight-i5": 0x41111043,
+    "orangecrab": 0x41111043,
+}
+
+
+def test_every_ecp5_board_has_a_real_bitstream_below() -> None:
+    assert set(ID_CODES) == {name for name in boards.names() if boards.load(name).flow == "ecp5"}
+
+
 @pytest.mark.heavy
-def test_a_real_bitstream_meets_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", sorted(ID_CODES))
+def test_a_real_bitstream_meets_its_clock(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APICAL_CACHE", str(tmp_path / "cache"))
-    network = random_population(32, 8)
-    placed = open_flow.build(network, "ulx3s", tmp_path / "out", options=LANES, frequency_mhz=50.0)
+    clock = 50.0 if name == "ulx3s" else None  # through the PLL, and the board's own
+    placed = open_flow.build(random_population(32, 8), name, tmp_path / "out", options=LANES, frequency_mhz=clock)
     assert placed.met and placed.bitstream is not None
-    # A bitstream opens with its comment's marker FF 00 (FPGA-TN-02039) and holds the device's ID code, LFE5U-85F.
+    # A bitstream opens with its comment's marker FF 00 (FPGA-TN-02039) and holds the device's ID code.
     raw = placed.bitstream.read_bytes()
-    assert raw.startswith(b"\xff\x00") and np.uint32(0x41113043).tobytes()[::-1] in raw
+    assert raw.startswith(b"\xff\x00") and np.uint32(ID_CODES[name]).tobytes()[::-1] in raw
     assert (tmp_path / "out" / "report.json").is_file()
 
 

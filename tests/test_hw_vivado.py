@@ -76,6 +76,8 @@ def test_every_script_runs_in_the_stand_in(name: str, tmp_path: Path) -> None:
         ("package_ip.tcl", "-taxonomy", "-taxonmy", "ipx::package_project: unknown option -taxonmy"),
         ("package_ip.tcl", "set_property top", "set_property tpo", "set_property: unknown property tpo"),
         ("package_ip.tcl", "apical_axi.v]", "apical_axy.v]", "add_files: no such file"),
+        ("package_ip.tcl", "aresetn reset", "aresetn rest", "no such definition: xilinx.com:signal:rest_rtl:1.0"),
+        ("package_ip.tcl", "-clock aclk -reset aresetn", "-clock aclk -reset arst", "no bus interface arst"),
         ("out_of_context.tcl", "-flatten_hierarchy", "-flatten_hierachy", "synth_design: unknown option"),
         (
             "out_of_context.tcl",

@@ -1,6 +1,6 @@
 # What the stand-in for Vivado does with each command: look everything up, keep a small model of the design, refuse the rest.
 namespace eval model {
-    variable project "" design "" step none cells {} ports {} nets {} joined {} segments {} wrappers {} properties {} repos {} packed ""
+    variable project "" design "" step none cells {} ports {} nets {} joined {} segments {} wrappers {} properties {} repos {} packed "" inferred {}
 }
 
 proc refuse {text} { return -code error "\[Common 17-165\] $text" }
@@ -133,10 +133,26 @@ proc do::ipx::package_project {options arguments} {
     need_project ipx::package_project
     set ::model::packed [option $options -root_dir]
     if {[do::get_property {} {top sources_1}] eq ""} { refuse "ipx::package_project: no top module is set" }
+    set ::model::inferred {s_axi s_axis m_axis}
     return core
 }
+proc do::ipx::infer_bus_interface {options arguments} {
+    lassign $arguments port definition
+    if {$port in $::model::inferred} { refuse "ipx::infer_bus_interface: $port is there" }
+    if {$definition ni {xilinx.com:signal:clock_rtl:1.0 xilinx.com:signal:reset_rtl:1.0 xilinx.com:signal:interrupt_rtl:1.0}} {
+        refuse "ipx::infer_bus_interface: no such definition: $definition"
+    }
+    lappend ::model::inferred $port
+}
+proc do::ipx::associate_bus_interfaces {options arguments} {
+    foreach name {-busif -clock -reset} {
+        if {[dict exists $options $name] && [dict get $options $name] ni $::model::inferred} {
+            refuse "ipx::associate_bus_interfaces: $name: no bus interface [dict get $options $name]"
+        }
+    }
+}
 proc do::ipx::current_core {options arguments} { return core }
-proc do::ipx::get_bus_interfaces {options arguments} { return busif }
+proc do::ipx::get_bus_interfaces {options arguments} { return [lmap n $arguments { expr {$n in $::model::inferred ? $n : [continue]} }] }
 proc do::ipx::add_bus_parameter {options arguments} { return parameter }
 proc do::ipx::get_memory_maps {options arguments} { return map }
 proc do::ipx::get_address_blocks {options arguments} { return block }

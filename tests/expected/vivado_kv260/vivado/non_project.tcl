@@ -29,4 +29,7 @@ report_timing_summary -max_paths 10 -report_unconstrained -file [file join $repo
 report_power -file [file join $reports power.rpt]
 write_checkpoint -force [file join $here system.dcp]
 write_bitstream -force [file join $here apical_axi.bit]
-write_hw_platform -fixed -include_bit -force -file [file join $here apical_axi.xsa]
+# What PYNQ reads beside the bitstream; for a platform file (.xsa) take project.tcl.
+foreach found [glob -nocomplain .srcs/sources_1/bd/system/hw_handoff/system.hwh .gen/sources_1/bd/system/hw_handoff/system.hwh] {
+    file copy -force $found [file join $here apical_axi.hwh]
+}

@@ -17,10 +17,12 @@ set_property display_name {Apical accelerator} $core
 set_property description {Network 1234abcd1234abcd} $core
 set_property supported_families {zynquplus Production zynquplusRFSOC Production kintexuplus Production virtexuplus Production} $core
 
-# AXI4-Lite and AXI4-Stream are inferred from the ports' names; clock, reset and interrupt are said.
-ipx::infer_bus_interface aclk xilinx.com:signal:clock_rtl:1.0 $core
-ipx::infer_bus_interface aresetn xilinx.com:signal:reset_rtl:1.0 $core
-ipx::infer_bus_interface interrupt xilinx.com:signal:interrupt_rtl:1.0 $core
+# AXI4-Lite and AXI4-Stream are inferred from the ports' names; clock, reset and interrupt are said where they weren't.
+foreach {port kind} {aclk clock aresetn reset interrupt interrupt} {
+    if {![llength [ipx::get_bus_interfaces -quiet $port -of_objects $core]]} {
+        ipx::infer_bus_interface $port xilinx.com:signal:${kind}_rtl:1.0 $core
+    }
+}
 ipx::associate_bus_interfaces -clock aclk -reset aresetn $core
 foreach bus {s_axi s_axis m_axis} {
     ipx::associate_bus_interfaces -busif $bus -clock aclk $core

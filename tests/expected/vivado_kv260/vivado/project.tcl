@@ -30,5 +30,10 @@ report_utilization -file [file join $reports utilization.rpt]
 report_utilization -hierarchical -file [file join $reports utilization_hierarchical.rpt]
 report_timing_summary -max_paths 10 -report_unconstrained -file [file join $reports timing.rpt]
 report_power -file [file join $reports power.rpt]
+write_bitstream -force [file join $here apical_axi.bit]
 write_hw_platform -fixed -include_bit -force -file [file join $here apical_axi.xsa]
+# What PYNQ reads beside the bitstream.
+foreach found [glob -nocomplain -directory $built apical.*/sources_1/bd/system/hw_handoff/system.hwh] {
+    file copy -force $found [file join $here apical_axi.hwh]
+}
 close_project
