@@ -61,6 +61,7 @@ class Monitor:
         self.first, self.latest = dict.fromkeys(CHANNELS, -1), dict.fromkeys(CHANNELS, -1)
         self.problems: list[str] = []
         self.words: deque[list[int]] = deque()
+        self.packets = 0  # that end in `words`
         self.cycle = 0
 
     def _problem(self, text: str) -> None:
@@ -99,6 +100,7 @@ class Monitor:
         c = self.counts
         if name == "m_axis_t":
             self.words.append(payload)
+            self.packets += payload[2]
         elif name == "s_axi_b" and c[name] > min(c["s_axi_aw"], c["s_axi_w"]):
             self._problem("s_axi_b: an answer without address and data")
         elif name == "s_axi_r" and c[name] > c["s_axi_ar"]:
@@ -230,7 +232,7 @@ class Session:
             words, packets = given.get("words"), given.get("packets")
             if words is not None and len(m.words) >= words:
                 return True
-            if packets is not None and sum(w[2] for w in m.words) >= packets:
+            if packets is not None and m.packets >= packets:
                 return True
             if given.get("sent") and self.source.idle():
                 return True
@@ -251,6 +253,7 @@ class Session:
         if kind == "take":
             words = [[f"{w[0]:x}", *w[1:]] for w in self.monitor.words]
             self.monitor.words.clear()
+            self.monitor.packets = 0
             return words
         if kind == "until":
             return await self.until(given)

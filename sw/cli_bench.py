@@ -264,6 +264,13 @@ def ecp5() -> Figures:
     return Figures("ecp5", figures)
 
 
+def axi() -> Figures:
+    """Cycles that the AXI system loses against the bare datapath, at 10 % input activity; what its part costs."""
+    from apical.sw import cli_bench_axi
+
+    return Figures("axi", cli_bench_axi.figures())
+
+
 def two_point() -> Figures:
     """Two-point cells on the RTL: both compartments in the same cycles, lane utilization, area per lane."""
     from apical.sw import cli_bench_two_point
@@ -307,6 +314,7 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "mnist": mnist,
     "training": training,
     "ecp5": ecp5,
+    "axi": axi,
     "two-point": two_point,
     "grid": grid,
     "competitive-plasticity": competitive_plasticity,
