@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -23,42 +22,12 @@ from torch import Tensor
 from apical.sw.arithmetic import IntegerOps
 from apical.sw.convolution import convolve
 from apical.sw.network import IntArray, Network, NetworkError, Population, Projection
+from apical.sw.trace import Trace as Trace
+from apical.sw.trace import classes
 
 Progress = Callable[[int, int], None]
 Arrays = dict[str, np.ndarray]
 SUMS_HELD = 1 << 22  # neurons x ticks x samples whose sums are held at a time, at most (if one tick is less)
-
-
-@dataclass
-class Trace:
-    """What a run of a network produced, by golden or by RTL.
-
-    :param values: per population, [samples, ticks, neurons], any integer type: what each neuron sent (0: nothing).
-    :param states: per population and state, [samples, ticks, neurons], after each tick; empty unless asked for.
-    :param outputs: per output population, the same array as it left the chip (for golden: equal to `values`).
-    :param counters: ``population NAME: events``, ``population NAME: updates``, ``projection NAME: events`` and,
-        of conv and pool, ``projection NAME: positions``; with gates more (docs/reference/gating.md); totals of the run.
-    :param cycles: clock cycles of the whole run; None for golden.
-    :param engine: what produced it.
-    """
-
-    values: dict[str, np.ndarray]
-    outputs: dict[str, np.ndarray]
-    counters: dict[str, int]
-    states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    cycles: int | None = None
-    seconds: float = 0.0
-    engine: str = "golden"
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return int(next(iter((self.values or self.outputs).values())).shape[0])
-
-    @property
-    def steps(self) -> int:
-        """Samples x ticks."""
-        return self.samples * int(next(iter(self.values.values())).shape[1])
 
 
 def check_input(network: Network, x: np.ndarray) -> np.ndarray:
@@ -95,18 +64,7 @@ def split_input(network: Network, x: np.ndarray) -> dict[str, np.ndarray]:
 
 def decode(network: Network, trace: Trace) -> IntArray | None:
     """Class by the network's decoder, [samples], or for ``tick`` [samples, ticks]; None without a decoder."""
-    y = trace.outputs[network.outputs[0]]
-    if network.decoder is None:
-        return None
-    if network.decoder == "tick":
-        score = y
-    elif network.decoder == "sum":
-        score = y.sum(axis=1)
-    elif network.decoder == "last":
-        score = y[:, -1]
-    else:
-        score = (y != 0).sum(axis=1)
-    return np.asarray(score.argmax(axis=-1), dtype=np.int64)
+    return classes(network.decoder, trace.outputs[network.outputs[0]])
 
 
 @cache

@@ -19,6 +19,7 @@ from apical.sw.bundle import BundleError, identity, load
 from apical.sw.golden import Trace, check_input, decode
 from apical.sw.network import IntArray, Network, NetworkError
 from apical.sw.streaming import check_events
+from apical.sw.trace import differences
 from apical.sw.uart_frames import (
     ANSWER,
     COUNTERS,
@@ -262,21 +263,6 @@ class Link:
         return Trace(dict(joined), joined, counters, engine="board")
 
 
-def differences(network: Network, expected: Trace, got: Trace) -> list[str]:
-    """What differs between golden and the board, one line each; empty where all is equal."""
-    out = []
-    for name in network.outputs:
-        wrong = np.argwhere(expected.outputs[name] != got.outputs[name])
-        if wrong.size:
-            s, t, n = (int(v) for v in wrong[0])
-            pair = f"expected {expected.outputs[name][s, t, n]}, got {got.outputs[name][s, t, n]}"
-            out.append(f"output {name!r}: {len(wrong)} values; first: sample {s}, tick {t}, neuron {n}: {pair}")
-    for name, n in got.counters.items():
-        if expected.counters[name] != n:
-            out.append(f"counter {name!r}: expected {expected.counters[name]}, got {n}")
-    return out
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line; the status is 0 only where the board's results equal golden's."""
     parser = argparse.ArgumentParser(prog="python -m apical.sw.host_uart", description=main.__doc__)
@@ -305,7 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     classes = decode(network, trace)
     if classes is not None:
         print("classes:", *classes)
-    wrong = differences(network, golden.run(network, x), trace)
+    wrong = differences(golden.run(network, x), trace)
     print("\n".join(wrong) if wrong else f"equal: {x.shape[0]} of {x.shape[0]} samples, every output, every counter")
     return 1 if wrong else 0
 

@@ -18,6 +18,7 @@ from apical.sw.bundle import identity
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu
 from apical.sw.network import Input, Network, Population, Projection
 from apical.sw.streaming import Stream
+from apical.sw.trace import differences
 from apical.sw.uart_frames import DATA, ERROR, HELLO, FrameReader, encode_frame, encode_sample, pack_records
 
 CYCLE_S = 1e-8
@@ -133,7 +134,7 @@ def test_spiking_network_over_the_wire_equals_golden(spiking_wire: Wire) -> None
     x = np.random.default_rng(2).integers(0, 2, (3, 4, 9))
     got = host_uart.Link(spiking_wire, network).run(x, batch=2)
     expected = golden.run(network, x)
-    assert host_uart.differences(network, expected, got) == []
+    assert differences(expected, got) == []
     assert got.counters == expected.counters
     assert expected.outputs["o"].min() < 0 < expected.counters["population h: events"]
 
@@ -148,7 +149,7 @@ def test_graded_network_with_two_inputs_over_the_wire_equals_golden() -> None:
     x[0, 1] = 0  # a tick without any event
     got = host_uart.Link(wire, network).run(x)
     expected = golden.run(network, x)
-    assert host_uart.differences(network, expected, got) == []
+    assert differences(expected, got) == []
     assert expected.outputs["c"].max() > 255
 
 
@@ -186,7 +187,7 @@ def test_a_damaged_byte_costs_a_repeat_and_no_result(spiking_wire: Wire) -> None
     spiking_wire.damage = {30}
     got = host_uart.Link(spiking_wire, network).run(x)
     assert spiking_wire.sent > 30
-    assert host_uart.differences(network, golden.run(network, x), got) == []
+    assert differences(golden.run(network, x), got) == []
 
 
 def test_host_refuses_the_bitstream_of_another_network(spiking_wire: Wire) -> None:
@@ -263,7 +264,7 @@ def test_a_small_buffer_only_slows_the_host_down() -> None:
     x = np.ones((4, 6, 9), np.int64)
     assert sum(map(len, encode_sample(network, x[0]))) * 4 > 256
     got = host_uart.Link(wire, network).run(x)
-    assert host_uart.differences(network, golden.run(network, x), got) == []
+    assert differences(golden.run(network, x), got) == []
 
 
 def test_frames_survive_every_byte_value() -> None:
