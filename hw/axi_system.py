@@ -12,7 +12,7 @@ from apical.hw.accelerator import Accelerator
 from apical.hw.axi_lite import RegisterFile
 from apical.hw.axi_memory import WeightAccess
 from apical.hw.axi_output import OutputGate, Packer
-from apical.hw.axi_stream import STREAM_ERRORS, Unpacker
+from apical.hw.axi_stream import STREAM_ERRORS, Skid, Unpacker
 from apical.hw.design import Design, HardwareOptions, Manifest
 from apical.hw.learning import Learner, check_learning
 from apical.hw.lookahead import beats, ticks_ahead
@@ -69,14 +69,20 @@ class AxiSystem(wiring.Component):  # type: ignore[misc]
             m.submodules[name] = ResetInserter(clear)(part)
         m.submodules.gate = gate = OutputGate(self.map.outputs)
         self._bus(m, gate)
-        m.d.comb += clear.eq(clearing != 0)
         with m.If(registers["COMMAND", "SOFT_RESET"].pulse):
-            m.d.sync += clearing.eq(RESET_CYCLES)
+            m.d.sync += [clear.eq(1), clearing.eq(RESET_CYCLES)]
         with m.Elif(clear):
-            m.d.sync += clearing.eq(clearing - 1)
+            m.d.sync += [clear.eq(clearing != 1), clearing.eq(clearing - 1)]
 
-        for i in range(len(self.network.inputs)):
-            wiring.connect(m, getattr(unpacker, f"events{i}"), core.inputs[i])
+        for i, target in enumerate(core.inputs):
+            events = getattr(unpacker, f"events{i}")
+            if isinstance(core, Learner):  # a label must know when its sample's end was taken
+                wiring.connect(m, events, target)
+                continue
+            skid = Skid(target.payload.shape())
+            m.submodules[f"skid{i}"] = ResetInserter(clear)(skid)
+            wiring.connect(m, events, skid.i)
+            wiring.connect(m, skid.o, target)
         for o in range(len(self.network.outputs)):
             wiring.connect(m, core.outputs[o], getattr(packer, f"events{o}"))
         wiring.connect(m, packer.words, gate.words)
