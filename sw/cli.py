@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from apical.sw import cli_common as common
-from apical.sw import cli_damage, cli_gates, cli_hardware, cli_import, cli_life, cli_stream, cli_synth
+from apical.sw import cli_damage, cli_gates, cli_hardware, cli_import, cli_life, cli_prove, cli_stream, cli_synth
 from apical.sw.cli_common import (
     BundleArgument,
     CliError,
@@ -226,6 +226,7 @@ cli_stream.add(app)
 cli_import.add(app)
 cli_damage.add(app)
 cli_gates.add(app)
+cli_prove.add(app)
 cli_life.add(app)
 
 
