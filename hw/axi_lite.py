@@ -1,12 +1,14 @@
 """AXI4-Lite: the slave that answers accesses, and the registers behind it, made from the map.
 
 Write address and write data come in either order; each waits in a register of its own. One write and one read are
-under way at a time. Nothing but registers drives the bus. Latency: a write is answered 2 cycles after the later of its
-halves, a read 2 cycles after its address; accesses to a window take as long as it does.
+under way at a time. Nothing but registers drives the bus. Which register an address means is found in a cycle of its
+own. Latency: a write is answered 3 cycles after the later of its halves, a read 3 cycles after its address; accesses to
+a window take as long as it does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
@@ -43,6 +45,13 @@ class AxiLiteSignature(wiring.Signature):  # type: ignore[misc]
     @staticmethod
     def _address(bits: int) -> dict[str, wiring.Member]:
         return {"addr": Out(bits), "prot": Out(3), "valid": Out(1), "ready": In(1)}
+
+
+def any_of(values: Sequence[Value]) -> Value:
+    """Bitwise or of values of which at most one isn't zero; a balanced tree."""
+    while len(values) > 1:
+        values = [a | b for a, b in zip(values[::2], values[1::2], strict=False)] + list(values[len(values) & ~1 :])
+    return values[0]
 
 
 @dataclass
@@ -144,15 +153,16 @@ class RegisterFile(Elaboratable):  # type: ignore[misc]
             m.d.sync += [has_address.eq(1), address.eq(bus.awaddr)]
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [has_data.eq(1), data.eq(bus.wdata), strobe.eq(bus.wstrb)]
+        meant = self._meant(m, "write", address, [r for r in self.map.registers if r.writable])
         with m.FSM(name="write"):
             with m.State("IDLE"), m.If(has_address & has_data):
+                m.next = "DECODE"
+            with m.State("DECODE"):
                 m.next = "EXECUTE"
             with m.State("EXECUTE"):
-                with m.If(address[:2] == 0), m.Switch(address[2:]):
-                    for r in self.map.registers:
-                        if r.writable:
-                            with m.Case(r.address >> 2):
-                                self._take(m, r, data, mask, cleared, legal, window)
+                for r, here in meant:
+                    with m.If(here):
+                        self._take(m, r, data, mask, cleared, legal, window)
                 with m.If(window & strobe.all()):
                     m.next = "WINDOW"
                 with m.Else():
@@ -169,6 +179,13 @@ class RegisterFile(Elaboratable):  # type: ignore[misc]
                     m.next = "IDLE"
         with m.If(answered):
             m.d.sync += [has_address.eq(0), has_data.eq(0), bus.bresp.eq(Mux(bad, SLVERR, OKAY))]
+
+    @staticmethod
+    def _meant(m: Module, name: str, address: Value, registers: list[Register]) -> list[tuple[Register, Signal]]:
+        """By register: is it meant? A cycle after the address."""
+        out = [(r, Signal(name=f"{name}_{r.name.lower()}")) for r in registers]
+        m.d.sync += [here.eq(address == r.address) for r, here in out]
+        return out
 
     def _take(
         self,
@@ -203,22 +220,30 @@ class RegisterFile(Elaboratable):  # type: ignore[misc]
 
     def _read(self, m: Module, up: Value, wants: Signal, served: Value, bad: Signal) -> None:
         bus, address = self.bus, Signal.like(self.bus.araddr)
-        found, window, value = Signal(), Signal(), Signal(32)
-        with m.Switch(address[2:]):
-            for r in self.map.registers:
-                with m.Case(r.address >> 2):
-                    m.d.comb += (window if r.window else found).eq(address[:2] == 0)
-                    for f in r.fields:
-                        if not r.window and f.access != "wo":
-                            m.d.comb += value[f.low : f.low + f.bits].eq(self.lines[r.name, f.name].value)
+        window, value = Signal(), Signal(32)
+        meant = self._meant(m, "read", address, list(self.map.registers))
+        found = Cat(here for r, here in meant if not r.window).any()
+        parts: list[Value] = []
+        for r, here in meant:
+            shown = Signal(32, name=f"shown_{r.name.lower()}")
+            for f in r.fields:
+                if not r.window and f.access != "wo":
+                    m.d.comb += shown[f.low : f.low + f.bits].eq(self.lines[r.name, f.name].value)
+            if r.window:
+                m.d.comb += window.eq(here)
+            else:
+                parts.append(Mux(here, shown, 0))
+        m.d.comb += value.eq(any_of(parts))
         with m.FSM(name="read"):
             with m.State("IDLE"):
                 m.d.comb += bus.arready.eq(up)
                 m.d.sync += address.eq(bus.araddr)
                 with m.If(bus.arvalid & up):
-                    m.next = "EXECUTE"
+                    m.next = "DECODE"
+            with m.State("DECODE"):
+                m.next = "EXECUTE"
             with m.State("EXECUTE"):
-                m.d.sync += [bus.rdata.eq(Mux(found, value, 0)), bus.rresp.eq(Mux(found, OKAY, SLVERR))]
+                m.d.sync += [bus.rdata.eq(value), bus.rresp.eq(Mux(found, OKAY, SLVERR))]
                 with m.If(window):
                     m.next = "WINDOW"
                 with m.Else():

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.axi_stream import WordLayout, slot_layout
+from apical.hw.axi_stream import Skid, WordLayout, slot_layout
 from apical.hw.events import EventLayout
 from apical.sw.axi_words import SlotFormat
 
@@ -71,12 +71,15 @@ class Packer(wiring.Component):  # type: ignore[misc]
         return m
 
     def _queue(self, m: Module, o: int, layout: EventLayout) -> wiring.PureInterface:
-        """An output's stream behind its queue, where it needs one."""
+        """An output's stream behind its queue, or two beats that cut `ready` from the datapath's."""
         events = wiring.flipped(getattr(self, f"events{o}"))
         if o == 0:
             self._queued: list[Value] = []
         if not self.depths[o]:
-            return events
+            m.submodules[f"skid{o}"] = skid = Skid(layout)
+            wiring.connect(m, events, skid.i)
+            self._queued.append(skid.o.valid)
+            return skid.o
         m.submodules[f"queue{o}"] = fifo = SyncFIFOBuffered(width=layout.size, depth=self.depths[o])
         out = stream.Signature(layout).create()
         m.d.comb += [

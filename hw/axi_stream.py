@@ -12,6 +12,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from apical.hw.axi_lite import any_of
 from apical.hw.events import EventLayout
 from apical.sw.axi_words import LABEL, Port, SlotFormat
 
@@ -26,7 +27,7 @@ class WordLayout(data.StructLayout):  # type: ignore[misc]
 
 
 class Skid(wiring.Component):  # type: ignore[misc]
-    """Two words of buffer that cut `ready`: it depends on registers alone. Latency 1, a word per cycle."""
+    """Two words (or beats) of buffer that cut `ready`: it depends on registers alone. Latency 1, one per cycle."""
 
     def __init__(self, shape: data.Layout) -> None:
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
@@ -310,10 +311,10 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
                 chosen.append(here & (self._class(port, s.index) == e % port.classes) & (ranks[j] == e // port.classes))
             m.d.comb += beat.keep[e].eq(Cat(chosen).any())
             rows = [Mux(c, s.index[class_bits : port.index_bits], 0) for c, s in zip(chosen, block, strict=True)]
-            m.d.comb += beat.rows[e].eq(_any_of(rows))
+            m.d.comb += beat.rows[e].eq(any_of(rows))
             if not layout.binary:
                 values = [Mux(c, s.field[: port.value_bits], 0) for c, s in zip(chosen, block, strict=True)]
-                m.d.comb += beat["values"][e].eq(_any_of(values))
+                m.d.comb += beat["values"][e].eq(any_of(values))
         m.d.comb += [beat.last.eq(ends), beat.final.eq(final)]
         has, needed = beat.keep.any(), Signal(name=f"needed{i}")
         held, held_valid = Signal(layout, name=f"held{i}", reset_less=True), Signal(name=f"held_valid{i}")
@@ -341,11 +342,3 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
         # With several inputs `goes` needs `takes`, so what it waits for is the register behind.
         room = out.ready if len(self.layouts) == 1 else ~out.valid | out.ready
         return needed & held_valid & ~room
-
-
-def _any_of(values: list[Value]) -> Value:
-    """Bitwise or of values of which at most one isn't zero."""
-    out = values[0]
-    for v in values[1:]:
-        out = out | v
-    return out
