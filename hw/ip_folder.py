@@ -10,8 +10,10 @@ design.json     identity, lanes, options, clock, addresses
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from apical.hw import core_file, register_text, vivado
@@ -22,6 +24,14 @@ from apical.hw.register_map import AxiOptions
 from apical.hw.vivado import BASES, Interface
 from apical.sw.bundle import identity
 from apical.sw.network import Network
+
+DRIVER = ("__init__", "axi_map", "axi_weights", "axi_words", "geometry", "pynq_driver", "trace", "widths")
+"""Modules of `apical.sw` that go onto a board: the driver and what it imports, numpy alone."""
+
+
+def _python_driver() -> dict[str, str]:
+    folder = Path(str(importlib.resources.files("apical.sw")))
+    return {f"driver/python/apical/sw/{m}.py": (folder / f"{m}.py").read_text(encoding="utf-8") for m in DRIVER}
 
 
 def design_facts(
@@ -72,17 +82,21 @@ def texts(
             "where": vivado.Raw(where),
         },
     )
-    return files | {
-        f"rtl/{vivado.TOP}.v": system.verilog(),
-        "driver/apical_registers.h": register_text.as_header(system.map),
-        "driver/registers.json": register_text.as_json(system.map),
-        "driver/registers.md": register_text.as_markdown(system.map),
-        "driver/registers.rdl": register_text.as_rdl(system.map),
-        core_file.CORE: core_file.core(board, interface),
-        core_file.EDAM: core_file.edam(board, interface),
-        "design.json": json.dumps(facts, indent=1) + "\n",
-        "README.md": readme,
-    }
+    return (
+        files
+        | (_python_driver() if board.processor else {})
+        | {
+            f"rtl/{vivado.TOP}.v": system.verilog(),
+            "driver/apical_registers.h": register_text.as_header(system.map),
+            "driver/registers.json": register_text.as_json(system.map),
+            "driver/registers.md": register_text.as_markdown(system.map),
+            "driver/registers.rdl": register_text.as_rdl(system.map),
+            core_file.CORE: core_file.core(board, interface),
+            core_file.EDAM: core_file.edam(board, interface),
+            "design.json": json.dumps(facts, indent=1) + "\n",
+            "README.md": readme,
+        }
+    )
 
 
 def rtlil(network: Network, options: HardwareOptions, axi: AxiOptions | None = None) -> str:

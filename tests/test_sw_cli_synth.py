@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from importlib import util
 from pathlib import Path
@@ -80,6 +82,26 @@ def test_one_command_writes_ip_scripts_constraints_driver_and_lists(
     assert "Not run in Vivado and not on silicon" in (out / "README.md").read_text()
     facts = json.loads((out / "design.json").read_text())
     assert facts["identity"] == found["identity"] and facts["addresses"]["registers"] % 4096 == 0
+
+
+def test_the_driver_on_the_board_needs_nothing_but_numpy_and_pynq(
+    apical: Apical, lif_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    answer(apical("synth", lif_bundle, "--target", "kv260", "-o", out, "--no-area", "--json"))
+    files = {p.stem: p for p in (out / "driver" / "python" / "apical" / "sw").glob("*.py")}
+    assert "pynq_driver" in files
+    outside = set()
+    for file in files.values():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                if name.startswith("apical."):
+                    assert name.split(".")[2] in files, f"{file.name} imports {name}"
+                else:
+                    outside.add(name.split(".")[0])
+    assert outside - set(sys.stdlib_module_names) <= {"numpy", "pynq"}
 
 
 def test_the_same_bundle_gives_the_same_bytes(apical: Apical, lif_bundle: Path, tmp_path: Path) -> None:
@@ -166,3 +188,12 @@ def test_prices_without_a_workload_are_refused(
         words += ["--activity", tmp_path / "a.json"]
     ran = apical(*words)
     assert ran.status == 2 and message in ran.err
+
+
+@pytest.mark.heavy
+def test_area_and_depth_are_counted_by_a_real_yosys(apical: Apical, lif_bundle: Path, tmp_path: Path) -> None:
+    found = answer(apical("synth", lif_bundle, "--target", "kv260", "-o", tmp_path / "out", "--json"))
+    assert 300 < found["lut"] < 3000 and found["percent"]["lut"] == round(100 * found["lut"] / 117_120, 2)
+    assert found["levels"] <= 6 and found["dsp_levels"] in (None, 0, 1)
+    kept = json.loads((tmp_path / "out" / "area.json").read_text())
+    assert kept["depth"]["path"]["levels"] == found["levels"]
