@@ -40,7 +40,8 @@ class Packer(wiring.Component):  # type: ignore[misc]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        slot, slot_valid, takes = Signal(slot_layout(self.slots), reset_less=True), Signal(), Signal()
+        m.submodules.slot = skid = Skid(slot_layout(self.slots))
+        takes = Signal()
         offers = [self._offer(m, o, layout) for o, layout in enumerate(self.layouts)]
         closed = Signal(len(self.layouts))
         chosen: Value = Const(0, 1)  # an output before this one
@@ -59,15 +60,14 @@ class Packer(wiring.Component):  # type: ignore[misc]
                 with m.If(takes & ended):
                     m.d.sync += closed.eq(Mux(others, 0, closed | (1 << o)))
             body = body | Mux(picked[o] & has, piece, 0)
-        goes = Signal()
-        m.d.comb += [goes.eq(~slot_valid | self._words(m, slot, slot_valid)), takes.eq(chosen & goes)]
+        given = skid.i.payload
+        m.d.comb += [takes.eq(chosen & skid.i.ready), skid.i.valid.eq(chosen & (event | ends)), given.eq(body)]
+        m.d.comb += [given.event.eq(event), given.last.eq(ends), given.final.eq(final)]
         for o, pick in enumerate(picked):
             m.d.comb += self._moves[o].eq(takes & pick)
-        with m.If(goes):
-            m.d.sync += [slot_valid.eq(takes & (event | ends)), slot.eq(body)]
-            m.d.sync += [slot.event.eq(event), slot.last.eq(ends), slot.final.eq(final)]
+        m.d.comb += skid.o.ready.eq(self._words(m, skid.o.payload, skid.o.valid))
         holding = Cat(*(valid for valid, *_ in offers), *self._queued).any()
-        m.d.comb += self.busy.eq(holding | slot_valid | self._filled)
+        m.d.comb += self.busy.eq(holding | skid.o.valid | self._filled)
         return m
 
     def _queue(self, m: Module, o: int, layout: EventLayout) -> wiring.PureInterface:
