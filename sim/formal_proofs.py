@@ -63,7 +63,7 @@ PROOFS: dict[str, Proof] = {
             "something leaves where a tick waits",
             units.QueueHarness,
             "bounded",
-            13,
+            15,
             (
                 ("past.eq(takes & empty & wanted)", "past.eq(takes & wanted)"),
                 ("wanted.eq(row_valid & (row.keep.any() | row.last))", "wanted.eq(row_valid & row.keep.any())"),
@@ -78,7 +78,7 @@ PROOFS: dict[str, Proof] = {
             "the same of graded values, padding and two event lanes",
             partial(units.QueueHarness, size=5, lanes=Lanes(4, 4, 2), high=3),
             "bounded",
-            12,
+            14,
             (("out.values[i].eq(_any_of(picked))", "out.values[i].eq(picked[0])"), ("ends & s.final", "s.final")),
         ),
         Proof(
@@ -87,7 +87,7 @@ PROOFS: dict[str, Proof] = {
             "tick t of a sample is what went in as its tick t - 1, the first a bare end; nothing of the sample before",
             units.DelayHarness,
             "bounded",
-            12,
+            16,
             (
                 ("dropping.eq(self.ticks - silent)", "dropping.eq(0)"),
                 ("silent.eq(self.ticks), dropping", "silent.eq(0), dropping"),

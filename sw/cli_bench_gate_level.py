@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from apical.sw import cli_common as common
 
 SEEDS = (0, 1, 2)  # of the stimuli
@@ -14,16 +16,14 @@ def figures() -> dict[str, float | int | None]:
 
     out: dict[str, float | int | None] = {}
     for name in cases.cases():
+        every = [cases.case(name, seed=seed) for seed in SEEDS]
+        case = replace(every[0], runs=tuple(run for c in every for run in c.runs))
         for family in gates.FAMILIES:
-            samples = ticks = different = 0
-            with common.progress(f"{name}, {family}") as update:
-                for n, seed in enumerate(SEEDS):
-                    case = cases.case(name, seed=seed)
-                    for result, stimulus in zip(gates.equality(case, family), case.runs, strict=True):
-                        samples += result.samples
-                        ticks += result.samples * stimulus.x.shape[1]
-                        different += result.mismatches or int(not result.equal)
-                    update(n + 1, len(SEEDS))
+            with common.progress(f"{name}, {family}"):
+                results = gates.equality(case, family)
+            samples = sum(r.samples for r in results)
+            ticks = sum(r.samples * s.x.shape[1] for r, s in zip(results, case.runs, strict=True))
+            different = sum(r.mismatches or int(not r.equal) for r in results)
             cells = gates.synthesize(gates.unmonitored(case.network, case.options), family)[1]
             key = f"{name.replace(' ', '_')}_{family}"
             out |= {f"{key}_cells": sum(cells.values()), f"{key}_dsp": gates.count(family, cells, "dsp")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from apical.hw.counters import Counter
@@ -47,3 +49,20 @@ def test_a_fault_that_fits_nowhere_is_an_error() -> None:
         ValueError, match=r"^mutant of Counter: expected 'nowhere' once in apical\.hw\.counters, got 0$"
     ):
         formal.mutant(Counter, "nowhere", "")
+
+
+def test_the_page_lists_every_proof() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "formal.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")
+    ]
+    listed = {r[0]: (r[1], r[3], int(r[4]), r[5]) for r in rows}
+    assert listed == {
+        p.name: (
+            f"{p.unit.__module__.removeprefix('apical.')}.{p.unit.__name__}",
+            p.method,
+            p.depth,
+            f"{len(p.mutants)} of {len(p.mutants)}",
+        )
+        for p in PROOFS.values()
+    }
