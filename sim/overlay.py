@@ -202,7 +202,8 @@ class SimulatedOverlay:
 
     def __init__(self, system: AxiSystem, *, stalls: float = 0.0, seed: int = 0, fast_build: bool = False) -> None:
         self.registers = as_json(system.map)  # what the design's folder holds
-        self.simulator = Simulator(program(system, fast_build=fast_build), seed)
+        self.program = program(system, fast_build=fast_build)
+        self.simulator = Simulator(self.program, seed)
         self.ip_dict: dict[str, Any] = {"accelerator": {}, "dma": {}}
         self.accelerator = SimulatedIp(self.simulator)
         self.dma = SimulatedDma(self.simulator, system.axi.data_bits // 8)

@@ -1,0 +1,123 @@
+"""The driver that goes with a design: a Python package for PYNQ boards, C for bare metal, a sample and its result.
+
+driver/apical_driver/       Python, needs numpy, and pynq on the board; ``python -m apical_driver BITSTREAM`` checks it
+driver/sample.json          one sample, golden's outputs and counters, the decoder
+driver/apical_driver.h, .c  C99 without an operating system
+driver/apical_axi_dma.h, .c events through an AXI DMA
+driver/apical_design.h      addresses, the sample again
+driver/main.c               runs it and compares
+
+Beside them belong `registers.json` and `apical_registers.h` (`apical.hw.register_text`). Not run on silicon.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from apical.hw.design import HardwareOptions
+from apical.hw.register_map import AxiOptions, RegisterMap, register_map
+from apical.sw import golden
+from apical.sw.bundle import identity
+from apical.sw.network import IntArray, Network
+
+PACKAGE = "apical_driver"
+MODULES = ("widths", "geometry", "axi_words", "axi_weights", "axi_map", "trace", "pynq_driver")
+C_FILES = ("apical_driver.h", "apical_driver.c", "apical_axi_dma.h", "apical_axi_dma.c")
+INIT = '''"""A network on a board; see pynq_driver.py. Written by apical; not run on silicon."""
+
+from .pynq_driver import Accelerator, DriverError, WrongDesign
+
+__all__ = ["Accelerator", "DriverError", "WrongDesign"]
+'''
+ADDRESSES = (0xA000_0000, 0xA001_0000)
+TICKS = 4
+
+
+def _source(name: str) -> str:
+    return resources.files("apical.sw").joinpath(name).read_text(encoding="utf-8")
+
+
+def _module(name: str) -> str:
+    """A module of ours whose imports of others are relative."""
+    return re.sub(r"^from apical\.sw\.(\w+) import ", r"from .\1 import ", _source(f"{name}.py"), flags=re.MULTILINE)
+
+
+def sample_of(network: Network, ticks: int = TICKS) -> IntArray:
+    """A random sample [1, ticks, inputs], the same each time for the same network."""
+    rng = np.random.default_rng(int(identity(network), 16))
+    parts = []
+    for node in network.inputs:
+        low, high = node.value_range
+        values = rng.integers(low, high + 1, (1, ticks, node.size))
+        parts.append(values * (rng.random(values.shape) < 0.3))
+    return np.concatenate(parts, axis=2)
+
+
+def _design(registers: RegisterMap, network: Network, x: IntArray, expected: golden.Trace, addresses: Any) -> str:
+    """`apical_design.h`."""
+    parts = {name: part[0] for name, part in golden.split_input(network, x).items()}
+    words, out = registers.inputs.encode(parts), registers.outputs
+    events = []
+    for number, port in enumerate(out.ports):
+        for tick, neuron in np.argwhere(expected.outputs[port.name][0]):
+            value = int(expected.outputs[port.name][0, tick, neuron])
+            events.append((int(tick), number, int(port.index_of[neuron]), value))
+    per_tick = -(-(sum(p.size for p in out.ports) + 1) // out.slots)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    template = environment.from_string(Path(__file__).with_name("driver_design.h.j2").read_text(encoding="utf-8"))
+    return template.render(
+        base=addresses[0],
+        dma=addresses[1],
+        ticks=x.shape[1],
+        room=(x.shape[1] * per_tick + 1) * out.data_bits // 8,
+        events=events,
+        counters=[expected.counters[name] % (1 << 32) for name in registers.counters if name in expected.counters],
+        slots=words.reshape(-1).tolist(),
+        suffix="ull" if registers.inputs.slot_bits > 32 else "u",
+    )
+
+
+def driver_files(
+    network: Network,
+    options: HardwareOptions,
+    axi: AxiOptions | None = None,
+    *,
+    x: IntArray | None = None,
+    addresses: tuple[int, int] = ADDRESSES,
+) -> dict[str, str]:
+    """Every file by its path in a design's folder. Same arguments, same bytes.
+
+    :param x: the sample, [1, ticks, inputs]; a random one unless given.
+    :param addresses: of the registers and of the DMA.
+    :raises NetworkError: `x` doesn't fit. :raises HardwareError, ValueError: options that don't.
+    """
+    axi = axi or AxiOptions()
+    registers = register_map(network, options, axi)
+    if x is None:
+        x = sample_of(network, 1 if axi.learning is not None else TICKS)
+    expected = golden.run(network, x[:1])
+    plain = {
+        "identity": identity(network),
+        "decoder": network.decoder,
+        "x": x[0].tolist(),
+        "outputs": {name: values[0].tolist() for name, values in expected.outputs.items()},
+        "counters": dict(expected.counters),
+    }
+    files = {f"{PACKAGE}/{name}.py": _module(name) for name in MODULES}
+    files |= {f"{PACKAGE}/__init__.py": INIT, f"{PACKAGE}/__main__.py": _module("driver_main")}
+    files |= {name: _source(name) for name in C_FILES}
+    files |= {
+        "main.c": _source("driver_example.c"),
+        "apical_design.h": _design(registers, network, x[:1], expected, addresses),
+        "sample.json": json.dumps(plain) + "\n",
+    }
+    return {f"driver/{path}": text for path, text in files.items()}
