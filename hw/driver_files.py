@@ -1,6 +1,7 @@
 """The driver that goes with a design: a Python package for PYNQ boards, C for bare metal, a sample and its result.
 
-driver/apical_driver/       Python, needs numpy, and pynq on the board; ``python -m apical_driver BITSTREAM`` checks it
+driver/python/              copies of the modules of `apical.sw` that a board needs, with numpy and pynq beside them;
+                            ``python -m apical.sw.driver_main BITSTREAM`` there checks the board
 driver/sample.json          one sample, golden's outputs and counters, the decoder
 driver/apical_driver.h, .c  C99 without an operating system
 driver/apical_axi_dma.h, .c events through an AXI DMA
@@ -13,7 +14,6 @@ Beside them belong `registers.json` and `apical_registers.h` (`apical.hw.registe
 from __future__ import annotations
 
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,24 @@ from apical.sw import golden
 from apical.sw.bundle import identity
 from apical.sw.network import IntArray, Network
 
-PACKAGE = "apical_driver"
-MODULES = ("widths", "geometry", "axi_words", "axi_weights", "axi_map", "trace", "pynq_driver")
+MODULES = (
+    "__init__",
+    "axi_map",
+    "axi_weights",
+    "axi_words",
+    "driver_main",
+    "geometry",
+    "pynq_driver",
+    "trace",
+    "widths",
+)
 C_FILES = ("apical_driver.h", "apical_driver.c", "apical_axi_dma.h", "apical_axi_dma.c")
-INIT = '''"""A network on a board; see pynq_driver.py. Written by apical; not run on silicon."""
-
-from .pynq_driver import Accelerator, DriverError, WrongDesign
-
-__all__ = ["Accelerator", "DriverError", "WrongDesign"]
-'''
 ADDRESSES = (0xA000_0000, 0xA001_0000)
 TICKS = 4
 
 
 def _source(name: str) -> str:
     return resources.files("apical.sw").joinpath(name).read_text(encoding="utf-8")
-
-
-def _module(name: str) -> str:
-    """A module of ours whose imports of others are relative."""
-    return re.sub(r"^from apical\.sw\.(\w+) import ", r"from .\1 import ", _source(f"{name}.py"), flags=re.MULTILINE)
 
 
 def sample_of(network: Network, ticks: int = TICKS) -> IntArray:
@@ -112,8 +110,7 @@ def driver_files(
         "outputs": {name: values[0].tolist() for name, values in expected.outputs.items()},
         "counters": dict(expected.counters),
     }
-    files = {f"{PACKAGE}/{name}.py": _module(name) for name in MODULES}
-    files |= {f"{PACKAGE}/__init__.py": INIT, f"{PACKAGE}/__main__.py": _module("driver_main")}
+    files = {f"python/apical/sw/{name}.py": _source(f"{name}.py") for name in MODULES}
     files |= {name: _source(name) for name in C_FILES}
     files |= {
         "main.c": _source("driver_example.c"),

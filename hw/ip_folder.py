@@ -3,35 +3,27 @@
 rtl/            apical_axi.v
 vivado/         package_ip.tcl, system.tcl, project.tcl, non_project.tcl, out_of_context.tcl
 constraints/    board.xdc, apical_axi_ooc.xdc
-driver/         registers: C header, JSON (what a Python host reads), Markdown, SystemRDL
+driver/         registers: C header, JSON (what a Python host reads), Markdown, SystemRDL; with a processing
+                system drivers in Python and C, a sample and its result (`apical.hw.driver_files`)
 apical.core, apical.eda.yml     FuseSoC, edalize
 design.json     identity, lanes, options, clock, addresses
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from apical.hw import core_file, register_text, vivado
 from apical.hw.axi_system import AxiSystem
 from apical.hw.boards import Board
 from apical.hw.design import HardwareOptions
+from apical.hw.driver_files import driver_files
 from apical.hw.register_map import AxiOptions
 from apical.hw.vivado import BASES, Interface
 from apical.sw.bundle import identity
 from apical.sw.network import Network
-
-DRIVER = ("__init__", "axi_map", "axi_weights", "axi_words", "geometry", "pynq_driver", "trace", "widths")
-"""Modules of `apical.sw` that go onto a board: the driver and what it imports, numpy alone."""
-
-
-def _python_driver() -> dict[str, str]:
-    folder = Path(str(importlib.resources.files("apical.sw")))
-    return {f"driver/python/apical/sw/{m}.py": (folder / f"{m}.py").read_text(encoding="utf-8") for m in DRIVER}
 
 
 def design_facts(
@@ -84,7 +76,7 @@ def texts(
     )
     return (
         files
-        | (_python_driver() if board.processor else {})
+        | (driver_files(network, options, axi, addresses=BASES[True][:2]) if board.processor else {})
         | {
             f"rtl/{vivado.TOP}.v": system.verilog(),
             "driver/apical_registers.h": register_text.as_header(system.map),

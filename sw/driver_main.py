@@ -1,6 +1,7 @@
 """The check that goes with a design's driver: run its own sample on the board, compare with golden.
 
-In a design's folder it is the package's main program: ``python -m apical_driver BITSTREAM``. Not run on silicon.
+On a board, with a design's `driver/python` on the path: ``python -m apical.sw.driver_main BITSTREAM``. Not run on
+silicon.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def check_sample(accelerator: Accelerator, file: Path) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Load a bitstream, run samples; the status is 0 only where the design's own sample equals golden."""
-    folder = Path(__file__).resolve().parents[1]
-    parser = argparse.ArgumentParser(prog="python -m apical_driver", description=main.__doc__)
+    folder = Path(__file__).resolve().parents[3]
+    parser = argparse.ArgumentParser(prog="python -m apical.sw.driver_main", description=main.__doc__)
     parser.add_argument("bitstream", type=Path, help="NAME.bit, with NAME.hwh beside it")
     parser.add_argument("--folder", type=Path, default=folder, help="where registers.json and sample.json are")
     parser.add_argument("--input", type=Path, help=".npz with x [samples, ticks, inputs]: prints their classes")
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             found = classes(decoder, next(iter(trace.outputs.values())))
             print("classes:", *(found if found is not None else ["this network has no decoder"]))
     except (DriverError, ValueError, OSError, KeyError) as error:
-        print(f"apical_driver: {error}", file=sys.stderr)
+        print(f"driver: {error}", file=sys.stderr)
         return 1
     return 1 if wrong else 0
 
