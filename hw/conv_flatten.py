@@ -28,6 +28,14 @@ def times(a: Value, factor: int) -> Value:
     return total
 
 
+def flat_layout(layout: EventLayout) -> EventLayout:
+    """Layout of a map's events as those of a flat source, holes left in for whole classes of channels."""
+    assert layout.shape is not None
+    channels, height, width = layout.shape
+    wide = -(-channels // layout.classes) * layout.classes
+    return EventLayout(height * width * wide, layout.value_range, layout.lanes, layout.classes)
+
+
 class Flatten(wiring.Component):  # type: ignore[misc]
     """Streams `i` (a map's) to `o` (index = (row x width + column) x channels + channel), a register between.
 
@@ -43,7 +51,7 @@ class Flatten(wiring.Component):  # type: ignore[misc]
         index = np.arange(height * width * wide)
         channel, position = index % wide, index // wide
         self.sources: IntArray = np.where(channel < channels, channel * height * width + position, -1)
-        self.layout = EventLayout(len(index), layout.value_range, layout.lanes, layout.classes)
+        self.layout = flat_layout(layout)
         super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(self.layout))})
 
     def elaborate(self, platform: object) -> Module:

@@ -21,7 +21,7 @@ from apical.hw import boards
 from apical.hw.accelerator import check_options, event_classes
 from apical.hw.boards import Board, Capacity
 from apical.hw.conv_array import Plan
-from apical.hw.conv_flatten import Flatten
+from apical.hw.conv_flatten import flat_layout
 from apical.hw.conv_sums import multiplies
 from apical.hw.design import HardwareOptions, Lanes, default_options
 from apical.hw.event_queue import DEEP as QUEUE_DEEP
@@ -170,7 +170,7 @@ def features(
                     blocks += memory(queue_depth(gate, source.size), layout.size)
                 continue
             if layout.shape is not None:
-                layout = Flatten(layout).layout
+                layout = flat_layout(layout)
             product = 0 if layout.binary else w + layout.value_shape.width
             sums += s * sum_bits
             trees += s * (e - 1) * ((product or w) + 1)
