@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_the_streams_cost_a_few_cycles_of_latency_and_no_more() -> None:
 def test_there_is_no_figure_where_golden_and_the_system_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     run = golden.run
 
-    def wrong(network: Network, x: np.ndarray, **options: bool) -> Trace:
+    def wrong(network: Network, x: np.ndarray, **options: Any) -> Trace:
         trace = run(network, x, **options)
         return replace(trace, counters={**trace.counters, "population layer1: events": 1})
 
