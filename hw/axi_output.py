@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from apical.hw.axi_stream import Skid, WordLayout, slot_layout
+from apical.hw.axi_stream import Skid, WordLayout, slot_layout, without_lowest
 from apical.hw.events import EventLayout
 from apical.sw.axi_words import SlotFormat
 
@@ -101,7 +101,7 @@ class Packer(wiring.Component):  # type: ignore[misc]
         if o == 0:
             self._moves: list[Signal] = []
         self._moves.append(moves)
-        rest = (left & (left - 1))[: layout.lanes]
+        rest = without_lowest(left)
         done = ~rest.any()
         m.d.comb += events.ready.eq(~valid | (moves & done))
         with m.If(events.ready):

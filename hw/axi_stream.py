@@ -51,6 +51,11 @@ class Skid(wiring.Component):  # type: ignore[misc]
         return m
 
 
+def without_lowest(bits: Value) -> Value:
+    """The bits without the lowest that is set; few bits, so no carry chain."""
+    return Cat(Const(0, 1), *(bits[i] & bits[:i].any() for i in range(1, len(bits))))
+
+
 def slot_layout(slots: SlotFormat) -> data.StructLayout:
     """A slot, lowest bits first."""
     return data.StructLayout(
@@ -104,7 +109,7 @@ class Unpacker(wiring.Component):  # type: ignore[misc]
         block, left = Signal(data.ArrayLayout(layout, size), reset_less=True), Signal(size)
         group, takes = Signal(size), Signal()
         block_moves, word_moves, drops = Signal(), Signal(), Signal()
-        following = (blocks & (blocks - 1))[: len(blocks)]
+        following = without_lowest(blocks)
         m.d.comb += [
             drops.eq(self.stopped | self.flush),
             block_moves.eq((left & ~Mux(takes, group, 0)) == 0),
