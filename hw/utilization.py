@@ -151,6 +151,42 @@ def script(top: str, file: str = "design.v") -> str:
     return f"{read} {file}\nsynth_xilinx {FLAGS} -top {top}\ntee -q -o stat.json stat -json -top {top}\n"
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A synthesis: the top module, its text, the file's name, Yosys's commands, and where the result is kept."""
+
+    top: str
+    verilog: str
+    file: str
+    commands: str
+    tool: str
+    folder: Path
+
+
+def _job(design: Design | str, top: str | None, quick: bool, wire_ps: int | None) -> _Job:
+    verilog, name = (design.verilog, design.manifest.top) if isinstance(design, Design) else (design, top)
+    if name is None or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise ValueError(f"top: expected the name of the top module, got {name!r}")
+    tool, file = tools.version("yosys"), "design.il" if quick else "design.v"
+    wires = "" if wire_ps is None else f"scratchpad -set synth_xilinx.abc9.W {wire_ps}\n"
+    commands = f"{wires}{script(name, file)}write_json netlist.json\n"
+    key = hashlib.sha256("\0".join([str(_VERSION), tool, commands, verilog]).encode()).hexdigest()[:24]
+    return _Job(name, verilog, file, commands, tool, cache.directory() / "xcup" / key)
+
+
+def _kept(folder: Path) -> Utilization | None:
+    file = folder / "utilization.json"
+    if not file.is_file():
+        return None
+    stored = Utilization(**json.loads(file.read_text(encoding="utf-8")))
+    return replace(stored, log=str(folder / "yosys.log"))
+
+
+def kept_xcup(verilog: str, top: str, wire_ps: int | None = None) -> Utilization | None:
+    """What `synthesize_xcup` with the same text, its RTLIL and the same `wire_ps` has kept; None where it never ran."""
+    return _kept(_job(verilog, top, True, wire_ps).folder)
+
+
 def synthesize_xcup(
     design: Design | str, top: str | None = None, rtlil: str | None = None, wire_ps: int | None = None
 ) -> Utilization:
@@ -161,31 +197,25 @@ def synthesize_xcup(
     :param wire_ps: delay of a wire for the mapper, such as `WIRE_PS`; Yosys's own unless given.
     :raises ToolMissing: no Yosys. :raises ToolFailed: Yosys refused the design.
     """
-    verilog, name = (design.verilog, design.manifest.top) if isinstance(design, Design) else (design, top)
-    if name is None or not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise ValueError(f"top: expected the name of the top module, got {name!r}")
-    quick = rtlil is not None or isinstance(design, Design)
-    tool, file = tools.version("yosys"), "design.il" if quick else "design.v"
-    wires = "" if wire_ps is None else f"scratchpad -set synth_xilinx.abc9.W {wire_ps}\n"
-    commands = f"{wires}{script(name, file)}write_json netlist.json\n"
-    key = hashlib.sha256("\0".join([str(_VERSION), tool, commands, verilog]).encode()).hexdigest()[:24]
-    folder = cache.directory() / "xcup" / key
-    if not (folder / "utilization.json").is_file():
+    job = _job(design, top, rtlil is not None or isinstance(design, Design), wire_ps)
+    if (kept := _kept(job.folder)) is not None:
+        return kept
 
-        def fill(work: Path) -> None:
-            text = rtlil or verilog
-            if rtlil is None and isinstance(design, Design):
-                text = generate_rtlil(design.network, design.options)
-            (work / file).write_text(text, encoding="utf-8")
-            (work / "synth.ys").write_text(commands, encoding="utf-8")
-            # -l: YoWASP's Yosys loses the end of what it writes to standard output
-            tools.run_tool([*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"], work, work / "errors.log")
-            result = parse_stat((work / "stat.json").read_text(encoding="utf-8"), tool)
-            found = logic_depth(json.loads((work / "netlist.json").read_text(encoding="utf-8")), name)
-            (work / "netlist.json").unlink()  # tens of megabytes
-            result = replace(result, depth=found.summary())
-            (work / "utilization.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    def fill(work: Path) -> None:
+        text = rtlil or job.verilog
+        if rtlil is None and isinstance(design, Design):
+            text = generate_rtlil(design.network, design.options)
+        (work / job.file).write_text(text, encoding="utf-8")
+        (work / "synth.ys").write_text(job.commands, encoding="utf-8")
+        # -l: YoWASP's Yosys loses the end of what it writes to standard output
+        tools.run_tool([*tools.find("yosys"), "-q", "-l", "yosys.log", "-s", "synth.ys"], work, work / "errors.log")
+        result = parse_stat((work / "stat.json").read_text(encoding="utf-8"), job.tool)
+        found = logic_depth(json.loads((work / "netlist.json").read_text(encoding="utf-8")), job.top)
+        (work / "netlist.json").unlink()  # tens of megabytes
+        result = replace(result, depth=found.summary())
+        (work / "utilization.json").write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
 
-        write_directory(folder, fill)
-    stored = Utilization(**json.loads((folder / "utilization.json").read_text(encoding="utf-8")))
-    return replace(stored, log=str(folder / "yosys.log"))
+    write_directory(job.folder, fill)
+    made = _kept(job.folder)
+    assert made is not None
+    return made

@@ -306,6 +306,14 @@ def gate_level() -> Figures:
     return Figures("gate-level", cli_bench_gate_level.figures())
 
 
+def boards() -> Figures:
+    """Networks of the zoo on every UltraScale+ board: lanes chosen for it, area, share of the device, logic depth."""
+    from apical.sw import cli_bench_boards
+
+    rows = cli_bench_boards.rows()
+    return Figures("boards", cli_bench_boards.figures(rows), {"rows": rows})
+
+
 BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "datapath": datapath,
     "engines": engines,
@@ -320,4 +328,5 @@ BENCHMARKS: dict[str, Callable[[], Figures]] = {
     "competitive-plasticity": competitive_plasticity,
     "on-chip-learning": on_chip_learning,
     "gate-level": gate_level,
+    "boards": boards,
 }

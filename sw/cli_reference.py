@@ -118,7 +118,14 @@ def nir_page() -> str:
     return f"{NOTE}{nir_support.page()}\n"
 
 
-PAGES = {"laws.md": laws_page, "cli.md": cli_page, "nir-support.md": nir_page}
+def boards_page() -> str:
+    """The boards, and what of them networks take."""
+    from apical.sw import cli_bench_boards
+
+    return f"{NOTE}{cli_bench_boards.boards_page()}\n"
+
+
+PAGES = {"laws.md": laws_page, "cli.md": cli_page, "nir-support.md": nir_page, "boards.md": boards_page}
 
 
 def main() -> None:
