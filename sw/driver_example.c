@@ -18,7 +18,7 @@ static unsigned char seen[APICAL_SAMPLE_EVENTS + 1];
 /* Which of golden's events it is; APICAL_SAMPLE_EVENTS: none of them. Events of a tick come in any order. */
 static size_t which(const apical_out_event *e) {
     size_t n;
-    for (n = 0; n < APICAL_SAMPLE_EVENTS; n++) {
+    for (n = 0; n != APICAL_SAMPLE_EVENTS; n++) {
         const apical_out_event *g = &apical_sample_events[n];
         if (g->tick == e->tick && g->port == e->port && g->index == e->index && g->value == e->value && !seen[n]) break;
     }
@@ -38,10 +38,10 @@ static unsigned long compare(apical_board *b, size_t bytes) {
         seen[at] = 1;
         wrong += at == APICAL_SAMPLE_EVENTS;
     }
-    for (n = 0; n < APICAL_SAMPLE_EVENTS; n++) wrong += !seen[n];
+    for (n = 0; n != APICAL_SAMPLE_EVENTS; n++) wrong += !seen[n];
     wrong += more != 0 || reader.tick != APICAL_SAMPLE_TICKS;
     apical_counters(b, counters);
-    for (n = 0; n < APICAL_SAMPLE_COUNTERS; n++) wrong += counters[n] != apical_sample_counters[n];
+    for (n = 0; n != APICAL_SAMPLE_COUNTERS; n++) wrong += counters[n] != apical_sample_counters[n];
     return wrong;
 }
 
