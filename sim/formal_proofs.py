@@ -11,7 +11,10 @@ from apical.hw.delay import Delay
 from apical.hw.design import Lanes
 from apical.hw.event_queue import EventQueue
 from apical.hw.events import Fork
+from apical.hw.kernel_gate import KernelGate
+from apical.hw.uart import FrameWriter
 from apical.sim import formal_axi as axi
+from apical.sim import formal_links as links
 from apical.sim import formal_units as units
 from apical.sim.formal import Proof
 
@@ -135,6 +138,33 @@ PROOFS: dict[str, Proof] = {
             (
                 ("m.d.sync += blocks.eq(following)", "m.d.sync += blocks.eq(blocks)"),
                 ("chosen = Mux(blocks[b], pieces[b], chosen)", "chosen = pieces[b]"),
+            ),
+        ),
+        Proof(
+            "kernel-gate",
+            KernelGate,
+            "windows of two ticks, two channels: a decision is made, once, of all events of its window and no other; "
+            "it stays until it is taken",
+            links.GateHarness,
+            "bounded",
+            18,
+            (
+                ("write.data.eq(Mux(sweeping | deciding, 0, stored + value))", "write.data.eq(stored + value)"),
+                ("(~head_valid | (ends & ~head.last))", "(~head_valid | ends)"),
+                ("with m.Elif(self.take):", "with m.Elif(1):"),
+            ),
+        ),
+        Proof(
+            "frames",
+            FrameWriter,
+            "a frame of one byte: the parser takes out what the writer put in, and its checksum is good",
+            partial(links.FrameHarness, size=1),
+            "bounded",
+            16,
+            (
+                ("((raw == FLAG) | (raw == ESCAPE)) & ~escape", "(raw == FLAG) & ~escape"),
+                ("raw.eq(crc.crc[8:])", "raw.eq(crc.crc[:8])"),
+                ("token.ready.eq(out.ready & ~wants)", "token.ready.eq(out.ready)"),
             ),
         ),
     )
