@@ -24,8 +24,10 @@ from apical.hw.driver_files import driver_files
 from apical.hw.register_map import AxiOptions
 from apical.sim.overlay import SimulatedOverlay
 from apical.sw import golden
+from apical.sw.driver_main import check_sample
 from apical.sw.laws import Format, LeakyIntegrator, Lif, Relu
 from apical.sw.network import Input, IntArray, Network, Population, Projection
+from apical.sw.pynq_driver import Accelerator
 
 HERE = Path(__file__).parent
 STRICT = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror"]
@@ -155,6 +157,18 @@ def test_the_c_example_tells_differences_and_other_designs(
     assert outcome(map_hash) == (4, "failed: outcome 4 of apical_driver.h\n")
     index = changed("apical_design.h", r"(words\[\] \S+ = \{\s+)0x\w+", r"\g<1>0x1")
     assert outcome(index) == (7, "failed: outcome 7 of apical_driver.h\n")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("data_bits", [32, 128, 512])
+def test_words_of_every_width_in_python_and_c(data_bits: int, tmp_path: Path) -> None:
+    system = AxiSystem(network(), LANES, AxiOptions(data_bits=data_bits))
+    folder = write(tmp_path / "design", system)
+    with SimulatedOverlay(system, stalls=0.2, fast_build=True) as simulated:
+        board = Accelerator(simulated, folder / "registers.json", allocate=simulated.allocate)
+        assert check_sample(board, folder / "sample.json") == []
+        ran = run_c(folder, tmp_path / "example", simulated.program)
+    assert ran.returncode == 0 and ran.stdout.startswith("equal: "), ran.stderr
 
 
 BOARD = '''
