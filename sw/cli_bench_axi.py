@@ -15,7 +15,6 @@ CASES = (  # prefix, network of the zoo, event lanes, bits of a word
     ("mnist_lif_e1", "mnist-lif", 1, 64),
     ("mnist_lif_e4", "mnist-lif", 4, 64),
     ("two_view_digits_e1", "two-view-digits", 1, 64),
-    ("two_view_digits_e4", "two-view-digits", 4, 256),
 )
 ACTIVITY = 0.1
 SAMPLES, TICKS = 12, 8
