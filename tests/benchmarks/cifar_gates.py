@@ -100,7 +100,7 @@ def main() -> None:
             torch.manual_seed(0)
             kept = given.folder / f"{name}.checkpoint"  # to go on from
             model = build(GAINS if name == "gated" else None)
-            own = replace(settings, gating=given.gating, learning_rate=4e-3) if name == "gated" else settings
+            own = replace(settings, gating=given.gating) if name == "gated" else settings
             start = given.folder / "plain.pt"
             if name == "gated" and start.is_file():
                 model.load_state_dict(torch.load(start, weights_only=True), strict=False)
