@@ -156,7 +156,8 @@ def _wide(value: Value, width: int) -> Value:
 class OutputGate(wiring.Component):  # type: ignore[misc]
     """The word on the bus. It stays until taken, soft reset or not; a packet that a soft reset cuts gets an end.
 
-    `resetting`: the soft reset is on; `ticks`: packets end with ticks; `taken`: a sample's last word was taken.
+    `resetting`: the soft reset is on; `ticks`: packets end with ticks; `taken`: a sample's last word was taken; `busy`:
+    a word waits, or the end of a packet that was cut is to come.
     """
 
     def __init__(self, slots: SlotFormat) -> None:
@@ -168,6 +169,7 @@ class OutputGate(wiring.Component):  # type: ignore[misc]
                 "resetting": In(1),
                 "ticks": In(1),
                 "taken": Out(1),
+                "busy": Out(1),
             }
         )
 
@@ -182,6 +184,7 @@ class OutputGate(wiring.Component):  # type: ignore[misc]
             self.bus.payload.keep.eq(-1),
             free.eq(~valid | self.bus.ready),
             self.words.ready.eq(free & ~cut & ~self.resetting),
+            self.busy.eq(valid | cut),
             ends.eq(given.final | (self.ticks & given.last)),
             self.taken.eq(valid & self.bus.ready & final & ~self.resetting),
         ]

@@ -94,7 +94,7 @@ class AxiSystem(wiring.Component):  # type: ignore[misc]
             unpacker.by_last.eq(registers["FRAMING", "TLAST"].value),
             gate.ticks.eq(registers["FRAMING", "OUT_TICKS"].value),
             gate.resetting.eq(clear),
-            busy.eq(unpacker.middle | self._unfinished(m, clear) | packer.busy | gate.bus.valid),
+            busy.eq(unpacker.middle | self._unfinished(m, clear) | packer.busy | gate.busy),
             registers["STATUS", "BUSY"].value.eq(busy),
             registers["STATUS", "RESETTING"].value.eq(clear),
             registers["STATUS", "STOPPED"].value.eq(unpacker.stopped),
