@@ -29,7 +29,7 @@ NETWORKS = {
     "mnist-lif": "LIF 784-128-10, MNIST",
     "ecg-srnn": "adaptive spiking 4-36 recurrent-6, ECG",
     "mnist-conv": "three convolution layers, MNIST",
-    "grid-mcc": "two-point cells, 2 streams x 2 layers x 64, speech",
+    "two-view-digits": "two-point cells, a view of the digit in each compartment, MNIST",
 }
 LEVELS = 6
 """LUT levels between registers that a design may have."""
