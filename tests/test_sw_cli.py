@@ -35,6 +35,7 @@ COMMANDS = [
     "doctor",
     "stream",
     "import",
+    "prove",
     "damage",
     "gates",
     "life",
