@@ -123,22 +123,11 @@ class EventQueue(wiring.Component):  # type: ignore[misc]
         return m
 
     def _credit(self, m: Module, unused: Value, pop: Value) -> None:
-        """Credits: rows that may still come. A row gives its credit back when it is dropped, goes past or is popped.
-
-        `room` is a register: it follows from comparisons of the credits as they are, chosen by what comes and goes, so
-        that no comparison lies behind a neighbour's `ready`.
-        """
-        free, room = Signal(range(self.depth + 1), init=self.depth), Signal(init=1)
-        spared, popped = Signal(), Signal()
-        taken = self.reserved if self.gated else Const(self.rows)
-        m.d.comb += [spared.eq(unused), popped.eq(pop), self.room.eq(room)]
-        m.d.sync += free.eq(free + spared + popped - Mux(self.reserve, taken, 0))
-        back = [
-            Signal(name=f"back{k}") for k in range(3)
-        ]  # room where so many credits come back, by what `reserve` does
-        for k, enough in enumerate(back):
-            m.d.comb += enough.eq(Mux(self.reserve, free >= taken + (self.rows - k), free >= self.rows - k))
-        m.d.sync += room.eq(Mux(spared & popped, back[2], Mux(spared | popped, back[1], back[0])))
+        """Credits: rows that may still come. A row gives its credit back when it is dropped, goes past or is popped."""
+        free = Signal(range(self.depth + 1), init=self.depth)
+        spared = Signal()
+        m.d.comb += [spared.eq(unused), self.room.eq(free >= self.rows)]
+        m.d.sync += free.eq(free + spared + pop - Mux(self.reserve, self.reserved if self.gated else self.rows, 0))
 
     def _coordinates(self, m: Module, shape: Shape) -> Value:
         """Base of the row that is pushed: through the columns and rows of one block of channels, then of the next."""
