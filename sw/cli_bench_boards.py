@@ -147,7 +147,8 @@ TABLE = """## Networks on UltraScale+ boards
 `apical bench boards`: the zoo's networks behind AXI (`apical_axi`), lanes as `apical fit` chooses them (a tenth of the
 sources sending), mapped by Yosys (`synth_xilinx -family xcup`); block RAM in RAMB36; percent of the device in brackets.
 The processing system's DMA and interconnect come on top (some thousand LUT). *Levels*: LUT levels on the longest path
-between registers, a carry chain as one ({levels} are allowed; a convolution's `ready` takes 7), and, behind the stroke, the levels around a DSP slice's
+between registers, a carry chain as one ({levels} are allowed; a convolution's `ready` takes 7), and, behind the
+stroke, the levels around a DSP slice's
 multiplier on the longest path through one, whose registers are flip-flops beside it (rules: `apical.hw.depth`).
 *Estimate only*: not synthesized, the formulas of `apical.hw.fit`. *Cycles*: estimated, of a tick, at least."""
 
